@@ -1,0 +1,125 @@
+"""What pellucid needs of a model, and how any output becomes a matrix of numbers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pellucid.core.errors import BadInput, Unsupported, listing
+
+SCALES = ("logit", "prob", "value")
+
+
+class Tape:
+    """What a layer returned during the last forward pass inside ``Model.capture``."""
+
+    def __init__(self) -> None:
+        self.value: Tensor | None = None
+
+
+class Model(ABC):
+    """A function of a batch; row i of the output depends on row i of the input only, and calling it changes nothing.
+
+    ``x`` is in natural units (preprocessing belongs to the model). ``scale`` says what the outputs are: ``"logit"``, ``"prob"`` or
+    ``"value"``. ``bounds`` is the valid range of an input entry, or None. ``labels`` names the outputs, or is None. ``axis`` is the
+    channel axis of the batch.
+    """
+
+    differentiable: bool = False
+    device: torch.device = torch.device("cpu")
+    dtype: torch.dtype | None = None
+    bounds: tuple[float, float] | None = None
+    labels: tuple[str, ...] | None = None
+    scale: str = "value"
+    axis: int = 1
+    name: str = "model"
+    folded: bool = False
+
+    @abstractmethod
+    def __call__(self, x: Tensor) -> Any:
+        """The raw output, of whatever structure the model returns."""
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """The outputs as a matrix (B, K)."""
+        return self.matrix(self(x))
+
+    def matrix(self, raw: Any) -> Tensor:
+        """A raw output as a matrix (B, K): a tensor, the ``logits`` or the single tensor of a dict, the first of a tuple."""
+        return as_matrix(raw)
+
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers that can be captured, in order of registration."""
+        raise Unsupported(f"{self.name} gives predictions only and has no layers; use feature_ablation() or random_attribution()")
+
+    @contextmanager
+    def capture(self, layer: str) -> Iterator[Tape]:
+        """While open, every call of the model records what ``layer`` returned."""
+        self.layers()
+        yield Tape()
+
+    def fast(self, x: Tensor) -> Model:
+        """A private copy for forward-only and path-averaged work, checked against this model on ``x``; itself if none is faster."""
+        return self
+
+    def receiving(self, kind: str, columns: tuple[str, ...] | None) -> Model:
+        """This model, handing its function the kind of array the user works with: "torch", "numpy" or "frame"."""
+        return self
+
+    def dims(self, shape: tuple[int, ...]) -> tuple[str, ...]:
+        """Names of the axes of one input row of this shape."""
+        return axis_names(shape, self.axis)
+
+
+def as_matrix(raw: Any) -> Tensor:
+    """See ``Model.matrix``."""
+    value = raw
+    if isinstance(value, Mapping) or hasattr(value, "logits"):
+        fields = dict(value) if isinstance(value, Mapping) else {"logits": value.logits}
+        if "logits" in fields:
+            value = fields["logits"]
+        else:
+            tensors = {name: entry for name, entry in fields.items() if isinstance(entry, (Tensor, np.ndarray))}
+            if len(tensors) != 1:
+                raise BadInput(
+                    f"the model returned a dict with {listing(fields)}; expected 'logits' or a single tensor. "
+                    "Say what to read: Target(read=lambda out: out['name'][:, 0])"
+                )
+            value = next(iter(tensors.values()))
+    elif isinstance(value, (tuple, list)) and value and isinstance(value[0], (Tensor, np.ndarray)):
+        value = value[0]
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind not in "fiub":
+            raise BadInput(f"the model returned an array of dtype {value.dtype}; expected numbers. Return probabilities or scores")
+        value = torch.from_numpy(np.ascontiguousarray(value))
+    if not isinstance(value, Tensor):
+        raise BadInput(f"the model returned {type(raw).__name__}; expected a tensor (B,) or (B, K). Say what to read: Target(read=callable)")
+    if value.is_complex():
+        raise BadInput("the model returned complex numbers; expected real ones. Say what to read: Target(read=lambda out: out.abs()[:, 0])")
+    if not value.is_floating_point():
+        value = value.to(torch.get_default_dtype())
+    if value.ndim == 1:
+        return value.unsqueeze(1)
+    if value.ndim != 2:
+        raise BadInput(
+            f"the model returned a tensor of shape {tuple(value.shape)}; expected (B,) or (B, K). "
+            "Say what to read: Target(read=lambda out: out.mean((2, 3))[:, 0])"
+        )
+    return value
+
+
+def axis_names(shape: tuple[int, ...], axis: int = 1) -> tuple[str, ...]:
+    """Names of the axes of one row: a table, a sequence, or an image with its channels first (``axis=1``) or last."""
+    if len(shape) == 1:
+        return ("feature",)
+    if len(shape) == 2:
+        return ("channel", "time") if axis == 1 else ("token", "embedding")
+    if len(shape) == 3:
+        last = axis in (-1, 3) or (axis == 1 and shape[0] not in (1, 3, 4) and shape[-1] in (1, 3, 4))
+        return ("height", "width", "channel") if last else ("channel", "height", "width")
+    return tuple(f"axis{i + 1}" for i in range(len(shape)))

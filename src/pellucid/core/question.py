@@ -1,0 +1,132 @@
+"""One scalar function of one tensor: f = target after model after decode, taken at z = encode(x)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pellucid.core.budget import Executor
+from pellucid.core.errors import BadInput
+from pellucid.core.model import Model
+from pellucid.core.players import Players
+from pellucid.core.space import Space
+from pellucid.core.target import Target
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked: the function, the rows at which it is asked, the seed, and the executor that pays for the answer.
+
+    ``first_row`` is the key of the first row's random draws; ``offset`` its place in the user's batch of ``rows_in_all`` rows.
+    """
+
+    model: Model
+    space: Space
+    target: Target
+    x: Tensor
+    z: Tensor
+    seed: int
+    executor: Executor
+    players: Players | None = None
+    first_row: int = 0
+    offset: int = 0
+    rows_in_all: int = 1
+
+    @property
+    def columns(self) -> Tensor | None:
+        """The explained column of each row, or None where all outputs or a callable are read."""
+        return self.target.columns(self.z.device)
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Names of the axes of one row of z."""
+        from pellucid.core.space import Identity
+
+        if isinstance(self.space, Identity):
+            return self.model.dims(tuple(self.z.shape[1:]))
+        return self.model.dims(tuple(self.z.shape[1:])) if self.z.shape == self.x.shape else ("feature",) * (self.z.ndim - 1)
+
+    def bounds(self, who: str) -> tuple[float, float]:
+        """The valid range of an input entry: the model's, else [0, 1] where x lies in it."""
+        if self.model.bounds is not None:
+            return self.model.bounds
+        if bool((self.x >= 0).all()) and bool((self.x <= 1).all()):
+            return (0.0, 1.0)
+        raise BadInput(f"{who}: needs the range of an input entry and x leaves [0, 1]; say it with wrap(..., bounds=(low, high))")
+
+    def block(self, rows: slice) -> Question:
+        """The same question about some of the rows."""
+        return replace(
+            self,
+            x=self.x[rows],
+            z=self.z[rows],
+            target=self.target.take(rows),
+            players=None if self.players is None else self.players.rows(rows),
+            first_row=self.first_row + rows.start,
+            offset=self.offset + rows.start,
+        )
+
+    def rows(self, rows: Tensor) -> Question:
+        """The same question about scattered rows; only for work that draws no random numbers, which are keyed by consecutive rows."""
+        target = self.target
+        if isinstance(target.index, tuple):
+            target = replace(target, index=tuple(target.index[row] for row in rows.tolist()))
+        return replace(self, x=self.x[rows], z=self.z[rows], target=target)
+
+    def every_row(self) -> Tensor:
+        """0..B-1, to read f once at each row."""
+        return torch.arange(len(self.z), device=self.z.device)
+
+    def raw(self, z: Tensor) -> Any:
+        """The model's raw output at coordinates z."""
+        self.executor.cost.forwards += len(z)
+        return self.model(self.space.decode(z))
+
+    def score(self, raw: Any, rows: Tensor) -> Tensor:
+        """The explained numbers (N, J) in a raw output whose entry i belongs to row ``rows[i]`` of the question."""
+        columns = self.columns
+        score = self.target.score(raw, self.model.matrix, None if columns is None else columns[rows], self.model.scale)
+        if len(score) != len(rows):
+            raise BadInput(f"the model returned {len(score)} rows for {len(rows)} inputs; row i of the output must belong to row i of the input")
+        if not bool(torch.isfinite(score).all()):
+            raise BadInput(
+                f"the explained output (read={self.target.read_name!r}) is NaN or infinite at some inputs; "
+                "check the model there, or read a finite number: read='prob' instead of a log of zero"
+            )
+        return score
+
+    def value(self, z: Tensor, rows: Tensor) -> Tensor:
+        """f at coordinates z (N, *dims), entry i read for row ``rows[i]``: (N, J), without a gradient."""
+
+        def work(part: slice) -> Tensor:
+            with torch.no_grad():
+                return self.score(self.raw(z[part]), rows[part]).detach()
+
+        return torch.cat(self.executor.map(work, len(z)))
+
+    def here(self) -> Tensor:
+        """f at the question's own rows, (B, J)."""
+        return self.value(self.z, self.every_row())
+
+    def gradient(self, z: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """f and its gradient at z (N, *dims): (N, J) and (N, *dims, J)."""
+        with torch.enable_grad():
+            z = z.detach().clone().requires_grad_()
+            score = self.score(self.raw(z), rows)
+            grads = self.derivatives(score, z)
+        return score.detach(), grads
+
+    def derivatives(self, score: Tensor, at: Tensor) -> Tensor:
+        """Gradients of each explained output with respect to a tensor of the graph: (*at.shape, J), zero where f ignores it."""
+        count = score.shape[1]
+        self.executor.cost.backwards += len(score) * count
+        each = []
+        for j in range(count):
+            if not score.requires_grad:
+                raise BadInput("the model's output does not depend on its input through differentiable operations; use feature_ablation()")
+            (grad,) = torch.autograd.grad(score[:, j].sum(), at, retain_graph=j + 1 < count, allow_unused=True)
+            each.append(torch.zeros_like(at) if grad is None else grad)
+        return torch.stack(each, -1).detach()

@@ -1,0 +1,270 @@
+"""What an absent feature becomes. Public as ``pellucid.removal``.
+
+A removal fills z with one or more stand-ins; ``baseline=``, ``reference=`` and ``removal=`` all accept the same things: a number (fills z),
+an array in input units (is encoded), the name of a recipe without arguments ("uniform", "mean"), or one of the recipes below.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pellucid.core import rng
+from pellucid.core.errors import BadInput
+
+if TYPE_CHECKING:
+    from pellucid.core.question import Question
+
+MOST_BACKGROUND = 1000
+
+
+class Removal(ABC):
+    """A rule that says what absent entries of z become.
+
+    ``draws`` is how many stand-ins the value of a coalition averages over; ``sampled`` whether they are random (then they differ from
+    seed to seed, and their variance enters the standard error).
+    """
+
+    name: str = "removal"
+    sampled: bool = False
+
+    @property
+    def draws(self) -> int:
+        """Number of stand-ins averaged over."""
+        return 1
+
+    @abstractmethod
+    def absent(self, question: Question, draws: range) -> Tensor:
+        """Stand-ins for z, (B or 1, len(draws), *dims), in the coordinates of the question's space."""
+
+    def matches(self, other: Removal) -> bool:
+        """Whether two removals put the same thing in place of a feature."""
+        return self == other
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline(Removal):
+    """Absent features take a fixed value: a number fills z, an array is in input units."""
+
+    value: float | Tensor
+    name: str = field(default="baseline", repr=False)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Baseline):
+            return NotImplemented
+        mine, theirs = self.value, other.value
+        if isinstance(mine, Tensor) and isinstance(theirs, Tensor):
+            return mine.shape == theirs.shape and bool((mine == theirs).all())
+        return not isinstance(mine, Tensor) and not isinstance(theirs, Tensor) and mine == theirs
+
+    def __hash__(self) -> int:
+        return hash(("baseline", self.value.shape if isinstance(self.value, Tensor) else self.value))
+
+    def absent(self, question: Question, draws: range) -> Tensor:
+        z = question.z
+        if not isinstance(self.value, Tensor):
+            return torch.full_like(z[:1], float(self.value)).unsqueeze(1)
+        value, x = self.value.to(question.x), question.x
+        if value.shape == x.shape[1:]:
+            value = value.unsqueeze(0)
+        if value.shape[1:] != x.shape[1:] or len(value) not in (1, question.rows_in_all):
+            raise BadInput(
+                f"baseline: an array must be shaped like x, {tuple(x.shape[1:])} or with a batch of 1 or {question.rows_in_all}; got {tuple(value.shape)}"
+            )
+        if len(value) > 1:
+            value = value[question.offset : question.offset + len(x)]
+        return question.space.encode(value).unsqueeze(1)
+
+
+@dataclass(frozen=True)
+class Mean(Removal):
+    """Absent features take the mean of their own channel over the row's positions (the mean colour of the picture)."""
+
+    name: str = field(default="mean", repr=False)
+
+    def absent(self, question: Question, draws: range) -> Tensor:
+        x, dims = question.x, question.model.dims(tuple(question.x.shape[1:]))
+        axes = [i + 1 for i, dim in enumerate(dims) if dim in ("height", "width", "time", "token")]
+        if not axes:
+            raise BadInput(f"removal.mean: needs positions to average over; the input has axes {dims}. Use removal.marginal(background)")
+        return question.space.encode(x.mean(axes, keepdim=True).expand_as(x)).unsqueeze(1)
+
+
+@dataclass(frozen=True)
+class Blur(Removal):
+    """Absent features take the value of the Gaussian-blurred picture, ``sigma`` in pixels; weights are renormalised at the border."""
+
+    sigma: float
+    name: str = field(default="blur", repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.sigma > 0:
+            raise BadInput(f"removal.blur: sigma must be positive, got {self.sigma}")
+
+    def absent(self, question: Question, draws: range) -> Tensor:
+        x = question.x
+        dims = question.model.dims(tuple(x.shape[1:]))
+        axes = [i + 1 for i, dim in enumerate(dims) if dim in ("height", "width", "time")]
+        if not axes:
+            raise BadInput(f"removal.blur: needs an image or a signal; the input has axes {dims}. Use removal.marginal(background)")
+        for axis in axes:
+            place = torch.arange(x.shape[axis], device=x.device, dtype=x.dtype)
+            weight = torch.exp(-((place[:, None] - place[None, :]) ** 2) / (2 * self.sigma**2))
+            x = torch.movedim(torch.movedim(x, axis, -1) @ (weight / weight.sum(1, keepdim=True)).T, -1, axis)
+        return question.space.encode(x).unsqueeze(1)
+
+
+@dataclass(frozen=True)
+class Uniform(Removal):
+    """Absent entries are drawn uniformly from the model's bounds, afresh for each row and draw."""
+
+    samples: int = 1
+    sampled: bool = field(default=True, repr=False)
+    name: str = field(default="uniform", repr=False)
+
+    @property
+    def draws(self) -> int:
+        return self.samples
+
+    def absent(self, question: Question, draws: range) -> Tensor:
+        x = question.x
+        low, high = question.bounds("removal.uniform")
+        blocks = [
+            rng.uniform(question.seed, "removal.uniform", draw, question.first_row, len(x), x[0].numel()).reshape(x.shape).to(x)
+            for draw in draws
+        ]
+        return torch.stack([question.space.encode(low + (high - low) * block) for block in blocks], 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Marginal(Removal):
+    """Absent features take their values from background rows, all of them, or ``samples`` of them in a balanced draw."""
+
+    background: Tensor
+    samples: int | None = None
+    name: str = field(default="marginal", repr=False)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Marginal):
+            return NotImplemented
+        same = self.background.shape == other.background.shape and bool((self.background == other.background).all())
+        return same and self.samples == other.samples
+
+    def __hash__(self) -> int:
+        return hash(("marginal", self.background.shape, self.samples))
+
+    @property
+    def sampled(self) -> bool:  # type: ignore[override]
+        """Whether only some of the background is used."""
+        return self.samples is not None and self.samples % len(self.background) != 0
+
+    @property
+    def draws(self) -> int:
+        return len(self.background) if self.samples is None else self.samples
+
+    def absent(self, question: Question, draws: range) -> Tensor:
+        background = question.space.encode(self.rows(question))
+        if self.samples is None:
+            return background[draws.start : draws.stop].unsqueeze(0)
+        size = len(background)
+        passes = range(draws.start // size, (draws.stop - 1) // size + 1)
+        order = torch.cat(
+            [rng.permutation(question.seed, "removal.marginal", turn, question.first_row, len(question.z), size) for turn in passes], 1
+        )
+        chosen = order[:, draws.start - passes.start * size : draws.stop - passes.start * size]
+        return background[chosen.to(background.device)]
+
+    def rows(self, question: Question) -> Tensor:
+        """The background in the model's dtype and device, checked against x."""
+        background = self.background.to(question.x)
+        if background.shape[1:] != question.x.shape[1:]:
+            raise BadInput(f"background: rows must be shaped like x, {tuple(question.x.shape[1:])}; got {tuple(background.shape[1:])}")
+        return background
+
+
+def baseline(value: Any = 0.0) -> Baseline:
+    """Absent features take a fixed value.
+
+    A number fills z; an array is in input units, shaped like one row of x or like the batch, and is encoded.
+    """
+    if isinstance(value, (bool, str)) or value is None:
+        raise BadInput(f"baseline: expected a number or an array shaped like x, got {value!r}")
+    if isinstance(value, (int, float, np.number)):
+        if not np.isfinite(value):
+            raise BadInput(f"baseline: expected a finite number, got {value!r}")
+        return Baseline(float(value))
+    return Baseline(as_tensor(value, "baseline"))
+
+
+def mean() -> Mean:
+    """Absent features take the mean of their own channel over the row's positions (its mean colour)."""
+    return Mean()
+
+
+def blur(sigma: float = 10.0) -> Blur:
+    """Absent features take their value in the picture blurred with a Gaussian of ``sigma`` pixels."""
+    return Blur(float(sigma))
+
+
+def uniform() -> Uniform:
+    """Absent entries are drawn uniformly from the model's bounds, one draw for each row, keyed by seed and row."""
+    return Uniform()
+
+
+def marginal(background: Any, draws: int | None = None) -> Marginal:
+    """Absent features take their values jointly from background rows, independently of the present ones.
+
+    ``background`` (R, ...) is in input units. v(S) averages over all R rows; more than 1,000 are refused: pass ``draws=k`` for a balanced
+    sample of k rows (each full pass uses every row once), whose variance enters the standard error.
+    """
+    rows = as_tensor(background, "marginal")
+    if rows.ndim < 2 or len(rows) == 0:
+        raise BadInput(f"marginal: background must be a batch of rows (R, ...), got shape {tuple(rows.shape)}")
+    if draws is None and len(rows) > MOST_BACKGROUND:
+        raise BadInput(
+            f"marginal: averaging over all {len(rows)} background rows is refused (the limit is {MOST_BACKGROUND}); "
+            "use marginal(background, draws=k) for a balanced sample"
+        )
+    if draws is not None and draws < 1:
+        raise BadInput(f"marginal: draws must be at least 1, got {draws}")
+    return Marginal(rows, draws)
+
+
+NAMED = {"mean": mean, "uniform": uniform, "blur": blur}
+
+
+def of(value: Any) -> Removal:
+    """A removal from what a user passes as ``baseline=``, ``reference=`` or ``removal=``."""
+    if isinstance(value, Removal):
+        return value
+    if isinstance(value, str):
+        if value not in NAMED:
+            raise BadInput(f"removal: {value!r} is not known; use a number, an array, a removal or one of {', '.join(map(repr, NAMED))}")
+        return NAMED[value]()
+    return baseline(value)
+
+
+def as_tensor(value: Any, where: str) -> Tensor:
+    """An array in input units as a private, finite, floating tensor."""
+    if isinstance(value, Tensor):
+        tensor = value.detach().clone()
+    else:
+        try:
+            array = np.array(value)
+            if array.dtype.kind not in "fiub":
+                raise TypeError
+            tensor = torch.from_numpy(array)
+        except (TypeError, ValueError):
+            raise BadInput(f"{where}: expected an array of numbers, got {type(value).__name__}") from None
+    if tensor.is_complex():
+        raise BadInput(f"{where}: expected real numbers, got {tensor.dtype}")
+    if not tensor.is_floating_point():
+        tensor = tensor.to(torch.get_default_dtype())
+    if not bool(torch.isfinite(tensor).all()):
+        raise BadInput(f"{where}: the array has NaN or infinite entries; remove or impute them")
+    return tensor

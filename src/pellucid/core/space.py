@@ -1,0 +1,45 @@
+"""Where an explanation lives: the coordinates z in which a question about x is asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+
+class Space(Protocol):
+    """A pair of maps between inputs and the coordinates to explain. Every method works in every space.
+
+    ``exact`` means decode(encode(x)) = x; otherwise the reconstruction error is recorded in the result. ``names`` are the names of the
+    coordinates (None: from the input); ``groups`` is a label array for the players the space implies (None: every entry of z).
+    """
+
+    exact: bool
+    names: tuple[str, ...] | None
+    groups: Tensor | None
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Coordinates z (B, *dims) of inputs x."""
+        ...
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Inputs at coordinates z, differentiable where it can be."""
+        ...
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The input itself: pixels, columns, samples of a signal."""
+
+    exact: bool = True
+    names: tuple[str, ...] | None = None
+    groups: Tensor | None = None
+
+    def encode(self, x: Tensor) -> Tensor:
+        """X itself."""
+        return x
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Z itself."""
+        return z

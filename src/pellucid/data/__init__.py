@@ -1,0 +1,62 @@
+"""Example data and models: real where it can be had offline, procedural with known truth where it cannot.
+
+Names are loaded on first use (PEP 562), so importing this package costs nothing. No submodule may bear the name of a
+public function: importing it would put the module where the function belongs.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pellucid.data.examples import Examples
+    from pellucid.data.imagenet import efficientnet, efficientnet_module, imagenet_labels, photos
+    from pellucid.data.mnist import digits
+    from pellucid.data.networks import digits_cnn, tagged_digits_cnn
+    from pellucid.data.shapes import SPRITE_LATENTS, render_sprites, sprite_latents, sprites
+    from pellucid.data.tags import tagged_digits
+
+__all__ = [
+    "SPRITE_LATENTS",
+    "Examples",
+    "digits",
+    "digits_cnn",
+    "efficientnet",
+    "efficientnet_module",
+    "imagenet_labels",
+    "photos",
+    "render_sprites",
+    "sprite_latents",
+    "sprites",
+    "tagged_digits",
+    "tagged_digits_cnn",
+]
+
+_HOME = {
+    "Examples": "examples",
+    "SPRITE_LATENTS": "shapes",
+    "digits": "mnist",
+    "digits_cnn": "networks",
+    "efficientnet": "imagenet",
+    "efficientnet_module": "imagenet",
+    "imagenet_labels": "imagenet",
+    "photos": "imagenet",
+    "render_sprites": "shapes",
+    "sprite_latents": "shapes",
+    "sprites": "shapes",
+    "tagged_digits": "tags",
+    "tagged_digits_cnn": "networks",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

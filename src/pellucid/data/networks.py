@@ -1,0 +1,182 @@
+"""Small networks trained on the spot: the same weights for the same seed, kept in the user's cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pellucid.core import rng
+from pellucid.data import weights
+from pellucid.data.mnist import digits
+from pellucid.data.tags import mark
+
+Progress = Callable[[str, int, int], None]
+EpochRows = Callable[[int], tuple[Tensor, Tensor]]  # epoch -> inputs and classes
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides the weights. A change of the code that changes them must change a field, e.g. ``revision``."""
+
+    task: str
+    seed: int
+    epochs: int
+    batch: int = 50
+    rate: float = 4e-3
+    rotation: float = 0.0  # radians
+    zoom: float = 0.0  # relative
+    shift: float = 0.0  # pixels
+    revision: int = 1
+
+    @property
+    def file_name(self) -> str:
+        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return f"{self.task}-{digest[:16]}.pt"
+
+
+def small_cnn(outputs: int, seed: int) -> nn.Sequential:
+    """conv16 - conv32 - fc64 for (N, 1, 28, 28); 105,866 parameters for 10 outputs.
+
+    Weights start uniform in +-1/sqrt(inputs) as PyTorch's own do, but from ``seed`` alone.
+    """
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]):  # layers initialise from the global generator
+        net = nn.Sequential(
+            OrderedDict[str, nn.Module](
+                conv1=nn.Conv2d(1, 16, 3, padding=1),
+                relu1=nn.ReLU(),
+                pool1=nn.MaxPool2d(2),
+                conv2=nn.Conv2d(16, 32, 3, padding=1),
+                relu2=nn.ReLU(),
+                pool2=nn.MaxPool2d(2),
+                flatten=nn.Flatten(),
+                fc1=nn.Linear(32 * 7 * 7, 64),
+                relu3=nn.ReLU(),
+                fc2=nn.Linear(64, outputs),
+            )
+        ).float()
+    with torch.no_grad():
+        for name, layer in net.named_children():
+            if isinstance(layer, (nn.Conv2d, nn.Linear)):
+                bound = 1 / math.sqrt(layer.weight[0].numel())
+                for part, values in layer.named_parameters():
+                    numbers = rng.uniform(seed, f"data.small_cnn/{name}.{part}", 0, 0, 1, values.numel())
+                    values.copy_(((2 * numbers - 1) * bound).reshape(values.shape))
+    return net
+
+
+def _jitter(x: Tensor, recipe: Recipe, epoch: int) -> Tensor:
+    """Each image turned, resized and shifted a little, by draws keyed by (seed, epoch, row)."""
+    if not (recipe.rotation or recipe.zoom or recipe.shift):
+        return x
+    draws = 2 * rng.uniform(recipe.seed, "data.networks/jitter", epoch, 0, len(x), 4).float() - 1
+    angle, size = draws[:, 0] * recipe.rotation, 1 + draws[:, 1] * recipe.zoom
+    shift = draws[:, 2:] * recipe.shift * 2 / x.shape[-1]
+    matrix = torch.stack(
+        [
+            torch.stack([size * angle.cos(), -size * angle.sin(), shift[:, 0]], dim=1),
+            torch.stack([size * angle.sin(), size * angle.cos(), shift[:, 1]], dim=1),
+        ],
+        dim=1,
+    )
+    grid = functional.affine_grid(matrix, list(x.shape), align_corners=False)
+    return functional.grid_sample(x, grid, align_corners=False)
+
+
+@contextmanager
+def _training() -> Iterator[None]:
+    """Gradients whatever the caller has set, and one thread: more give other bits and, on a busy machine, less speed."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def fit(net: nn.Module, recipe: Recipe, rows: EpochRows, progress: Progress | None) -> None:
+    """Train ``net`` in place by Adam on cross-entropy; the rate rises over the first tenth and falls as a cosine."""
+    optimiser = torch.optim.Adam(net.parameters(), lr=recipe.rate)
+    for epoch in range(recipe.epochs):
+        x, y = rows(epoch)
+        order = rng.permutation(recipe.seed, "data.networks/order", epoch, 0, 1, len(x))[0]
+        for step, batch in enumerate(order.split(recipe.batch)):
+            done = (epoch + step * recipe.batch / len(x)) / recipe.epochs
+            for group in optimiser.param_groups:
+                group["lr"] = recipe.rate * min(done / 0.1 + 0.02, 0.5 + 0.5 * math.cos(math.pi * done))
+            optimiser.zero_grad()
+            functional.cross_entropy(net(x[batch]), y[batch]).backward()
+            optimiser.step()
+        if progress is not None:
+            progress(f"training {recipe.task}", epoch + 1, recipe.epochs)
+
+
+def _trained(
+    recipe: Recipe, outputs: int, rows: Callable[[Recipe], EpochRows], progress: Progress | None
+) -> nn.Sequential:
+    """The network of a recipe: from the cache, or trained now and then cached."""
+    with _training():
+        net = small_cnn(outputs, recipe.seed)
+        if not weights.load(recipe.file_name, net):
+            fit(net, recipe, rows(recipe), progress)
+            net.zero_grad()
+            weights.save(recipe.file_name, net)
+    return net.eval()
+
+
+def _digit_rows(recipe: Recipe) -> EpochRows:
+    train = digits("train")
+    return lambda epoch: (_jitter(train.x, recipe, epoch), train.y)
+
+
+def _tagged_rows(recipe: Recipe) -> EpochRows:
+    """Tags and decoys drawn anew each epoch, on digits of any faintness: only the tag is worth learning."""
+    train = digits("train")
+
+    def rows(epoch: int) -> tuple[Tensor, Tensor]:
+        draws = rng.uniform(recipe.seed, "data.networks/tags", epoch, 0, len(train), 2).float()
+        tagged = draws[:, 0] < 0.5
+        x, _, _ = mark(train.x * draws[:, 1, None, None, None], tagged, recipe.seed, draw=epoch + 1)
+        return x, tagged.long()
+
+    return rows
+
+
+def digits_cnn(seed: int = 0, progress: Progress | None = None) -> nn.Sequential:
+    """A small convolutional network that reads ``digits``, trained on first use.
+
+    Two convolutions of 3 x 3 (16 and 32 channels), each with ReLU and max-pooling, then 64 hidden units: 105,866
+    parameters; layers ``conv1 relu1 pool1 conv2 relu2 pool2 flatten fc1 relu3 fc2``. It takes (N, 1, 28, 28) in
+    [0, 1] and returns (N, 10) logits; no normalisation is needed. About 98.7 % right on ``digits("test")``.
+
+    Trained for 25 epochs on ``digits("train")`` under slight turns, zooms and shifts, on one thread, in about 15 s;
+    then kept in the cache folder (``PELLUCID_CACHE``, else ``pellucid`` in ``XDG_CACHE_HOME`` or ``~/.cache``) under
+    a name that changes with the recipe. The same seed gives the same weights on the same machine; no global random
+    state is touched. ``progress(what, epochs done, epochs)`` is called after each epoch of training.
+
+    Returns the module in eval mode, a new one at each call.
+    """
+    recipe = Recipe("digits_cnn", seed, epochs=25, rotation=0.17, zoom=0.1, shift=2.0)
+    return _trained(recipe, 10, _digit_rows, progress)
+
+
+def tagged_digits_cnn(seed: int = 0, progress: Progress | None = None) -> nn.Sequential:
+    """The network of ``digits_cnn`` with two outputs, trained to tell tagged digits: its true evidence is known.
+
+    See ``tagged_digits``: output 1 (``"tag"``) depends on the tag alone. In training the marks are drawn anew each
+    epoch and the digits' brightness varies, so that nothing but the tag is worth learning; on ``tagged_digits("test")``
+    erasing the tag, or drawing it on an untagged row, flips the prediction, and erasing the digit or the decoys does not
+    (each in over 99 % of rows). Takes (N, 1, 28, 28) in [0, 1], returns (N, 2) logits. About 4 s of training on first
+    use; cache, seed, progress and return as for ``digits_cnn``.
+    """
+    recipe = Recipe("tagged_digits_cnn", seed, epochs=6)
+    return _trained(recipe, 2, _tagged_rows, progress)

@@ -1,0 +1,1 @@
+"""Engines that read gradients: paths, samples and class activation maps."""
