@@ -55,7 +55,7 @@ def explain(
     run = Run() if run is None else run
     chosen = pick(method)
     with untouched():
-        question = ask(wrap(model), x, chosen, target, space, players, seed, run, first_row)
+        question = ask(wrap(model), x, target, space, players, seed, run, first_row, fold=chosen.averaged)
         refuse(chosen, question.model)
         executor = question.executor
         with executor.measured(question.model.device):
@@ -82,18 +82,26 @@ def pick(method: Method | str) -> Method:
 
 
 def ask(
-    model: Model, x: Any, method: Method, target: Any, space: Space | None, players: Any, seed: int, run: Run, first_row: int = 0
+    model: Model,
+    x: Any,
+    target: Any,
+    space: Space | None,
+    players: Any,
+    seed: int,
+    run: Run,
+    first_row: int = 0,
+    fold: bool = True,
 ) -> Question:
-    """The question, checked: inputs read, coordinates encoded, the target looked up, players divided."""
+    """The question, checked: inputs read, coordinates encoded, the target looked up, players divided; ``fold`` allows the folded copy."""
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
         raise BadInput(f"seed must be a whole number of at least 0, got {seed!r}")
     batch = reading.read(x, model)
-    model = model.receiving(batch.kind, batch.columns)
+    model = model.receiving(batch)
     space = Identity(names=batch.columns) if space is None else space
     rows = batch.tensor
     z = space.encode(rows)
     executor = Executor(batch_rows(rows[0].numel(), run))
-    if run.fold is not False and method.averaged:
+    if fold and run.fold is not False:
         model = model.fast(rows)
     executor.cost.folded = model.folded
     wanted = Target.of(target)
@@ -110,15 +118,16 @@ def _resolved(question: Question, wanted: Target) -> Question:
     from dataclasses import replace
 
     model, executor = question.model, question.executor
-    if wanted.index is None or not wanted.resolved:
-        with torch.no_grad():
-            parts = executor.map(lambda part: model.outputs(question.x[part]), len(question.x))
-        executor.cost.forwards += len(question.x)
-        outputs = torch.cat(parts)
-        if len(outputs) != len(question.x):
-            raise BadInput(f"the model returned {len(outputs)} rows for {len(question.x)} inputs; row i of the output must belong to row i of the input")
-        wanted = wanted.resolve(outputs, model.labels)
-    return replace(question, target=wanted)
+    rows = 1 if wanted.resolved else len(question.x)  # one row shows how many outputs there are
+    with torch.no_grad():
+        parts = executor.map(lambda part: model.outputs(question.x[:rows][part]), rows)
+    executor.cost.forwards += rows
+    outputs = torch.cat(parts)
+    if len(outputs) != rows:
+        raise BadInput(f"the model returned {len(outputs)} rows for {rows} inputs; row i of the output must belong to row i of the input")
+    model = model.seeing(outputs)
+    wanted = wanted.resolve(outputs.expand(len(question.x), -1), model.labels)
+    return replace(question, model=model, target=wanted)
 
 
 def refuse(method: Method, model: Model) -> None:
@@ -126,7 +135,7 @@ def refuse(method: Method, model: Model) -> None:
     missing = method.needs - abilities(model)
     if missing:
         raise Unsupported(
-            f"{method.name} needs {' and '.join(sorted(missing))}, which {model.name} does not give; "
+            f"{method.name} needs {' and '.join(sorted(missing))}, which {model.name} does not give{model.no_gradient}; "
             "feature_ablation() and random_attribution() need predictions only"
         )
 
@@ -152,18 +161,20 @@ def block_rows(question: Question, method: Method) -> int:
 def label(question: Question, method: Method, found: Result, outputs: Tensor) -> Explanation:
     """The numbers of a Result with their names, residual and provenance."""
     several = question.target.several
-    dims = found.dims or question.dims
     divided = question.players
+    dims = found.dims or (question.dims if divided is None else ("player",))
     values, errors = found.values, found.std_error
     details: dict[str, Any] = {
         "ranking": method.ranking,
         "reduction": method.reduction,
         "promise": method.promise,
+        "control": method.control,
         "axes": list(question.dims),
         "first_row": question.first_row,
         "model": question.model.name,
         "scale": question.model.scale,
         "labels": None if question.model.labels is None else list(question.model.labels),
+        "input": {"kind": question.model.kind, "frame": None if question.model.frame is None else question.model.frame.to_dict()},
         "by_row": sorted(found.by_row),
         **{name: store(value) for name, value in found.details.items()},
         "arrays": {name: array for name, array in arrays(method)},
@@ -171,10 +182,8 @@ def label(question: Question, method: Method, found: Result, outputs: Tensor) ->
     if found.covers is not None:
         details["std_error_covers"] = found.covers
     names = question.space.names
-    if divided is not None and dims == question.dims:
-        values, errors = divided.gather(values), None  # the errors of a sum need covariances that are not kept
-    if divided is not None and (dims == question.dims or dims == ("player",)):
-        dims, names = ("player",), divided.names
+    if divided is not None and dims == ("player",):
+        names = divided.names
         details["players_by_row"] = divided.by_row
     elif names is None or len(names) != int(np.prod(values.shape[1 : 1 + len(dims)])):
         names = feature_names(tuple(values.shape[1:2]), None) if len(dims) == 1 else None
@@ -248,7 +257,7 @@ def versions() -> dict[str, str]:
 def untouched() -> Iterator[None]:
     """Give back every global random state as it was, whatever the enclosed model calls did."""
     here, there = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()):
+    with torch.inference_mode(False), torch.random.fork_rng(devices=range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()):
         try:
             yield
         finally:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pellucid.core.errors import BadInput, Unsupported, listing
+
+if TYPE_CHECKING:
+    from pellucid.core.frame import Frame
+    from pellucid.core.inputs import Inputs
 
 SCALES = ("logit", "prob", "value")
 
@@ -27,8 +32,11 @@ class Model(ABC):
     """A function of a batch; row i of the output depends on row i of the input only, and calling it changes nothing.
 
     ``x`` is in natural units (preprocessing belongs to the model). ``scale`` says what the outputs are: ``"logit"``, ``"prob"`` or
-    ``"value"``. ``bounds`` is the valid range of an input entry, or None. ``labels`` names the outputs, or is None. ``axis`` is the
-    channel axis of the batch.
+    ``"value"``; while it is ``assumed``, nobody has said so, and a single column will make it ``"value"``. ``bounds`` is the valid
+    range of an input entry, or None. ``labels`` names the outputs, or is None. ``axis`` is the channel axis of the batch. ``ids`` means
+    that whole numbers in x are ids (of tokens) and stay whole. ``columns`` names the features of a table the model was made for.
+    ``reads_frames`` means that it takes DataFrames with text. ``kind`` and ``frame`` say what x came as (see ``receiving``).
+    ``no_gradient`` says why there is no gradient and what to do, where that needs saying.
     """
 
     differentiable: bool = False
@@ -37,9 +45,16 @@ class Model(ABC):
     bounds: tuple[float, float] | None = None
     labels: tuple[str, ...] | None = None
     scale: str = "value"
+    assumed: bool = False
     axis: int = 1
     name: str = "model"
     folded: bool = False
+    ids: bool = False
+    columns: tuple[str, ...] | None = None
+    reads_frames: bool = False
+    kind: str = "torch"
+    frame: Frame | None = None
+    no_gradient: str = ""
 
     @abstractmethod
     def __call__(self, x: Tensor) -> Any:
@@ -67,9 +82,25 @@ class Model(ABC):
         """A private copy for forward-only and path-averaged work, checked against this model on ``x``; itself if none is faster."""
         return self
 
-    def receiving(self, kind: str, columns: tuple[str, ...] | None) -> Model:
-        """This model, handing its function the kind of array the user works with: "torch", "numpy" or "frame"."""
-        return self
+    def randomised(self, seed: int) -> Model:
+        """A copy whose last weighted layer is drawn afresh from its own initialiser (adebayo2018)."""
+        raise Unsupported(f"{self.name} has no weights to randomise")
+
+    def receiving(self, batch: Inputs) -> Self:
+        """This model for inputs like these: a function gets the kind of array the user works with, "torch", "numpy" or "frame"."""
+        twin = copy.copy(self)
+        twin.kind, twin.frame = batch.kind, batch.frame
+        return twin
+
+    def seeing(self, outputs: Tensor) -> Self:
+        """This model once some outputs (N, K) are known: an assumed scale is settled, and labels are checked."""
+        twin, columns = copy.copy(self), outputs.shape[1]
+        if self.labels is not None and len(self.labels) != columns:
+            raise BadInput(f"{self.name}: {len(self.labels)} labels were given for {columns} outputs: {listing(self.labels)}")
+        if self.assumed:
+            twin.assumed = False
+            twin.scale = "value" if columns == 1 else self.scale
+        return twin
 
     def dims(self, shape: tuple[int, ...]) -> tuple[str, ...]:
         """Names of the axes of one input row of this shape."""
@@ -110,6 +141,8 @@ def as_matrix(raw: Any) -> Tensor:
             f"the model returned a tensor of shape {tuple(value.shape)}; expected (B,) or (B, K). "
             "Say what to read: Target(read=lambda out: out.mean((2, 3))[:, 0])"
         )
+    if value.shape[1] == 0:
+        raise BadInput(f"the model returned a tensor of shape {tuple(value.shape)}, which has no output to explain")
     return value
 
 

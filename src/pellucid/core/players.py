@@ -53,6 +53,10 @@ class Players:
         """The players of some of the rows."""
         return Players(self.labels[rows], self.names, True) if self.by_row else self
 
+    def take(self, rows: Tensor) -> Players:
+        """The players of scattered rows."""
+        return Players(self.labels[rows.to(self.labels.device)], self.names, True) if self.by_row else self
+
     def _flat(self, rows: int, device: torch.device) -> Tensor:
         labels = self.labels.to(device)
         return labels.reshape(len(labels), -1) if self.by_row else labels.reshape(1, -1).expand(rows, -1)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pellucid.core.budget import Executor
-from pellucid.core.errors import BadInput
+from pellucid.core.errors import BadInput, Unsupported
 from pellucid.core.model import Model
 from pellucid.core.players import Players
 from pellucid.core.space import Space
@@ -74,11 +74,16 @@ class Question:
         target = self.target
         if isinstance(target.index, tuple):
             target = replace(target, index=tuple(target.index[row] for row in rows.tolist()))
-        return replace(self, x=self.x[rows], z=self.z[rows], target=target)
+        players = None if self.players is None else self.players.take(rows)
+        return replace(self, x=self.x[rows], z=self.z[rows], target=target, players=players)
 
     def every_row(self) -> Tensor:
         """0..B-1, to read f once at each row."""
         return torch.arange(len(self.z), device=self.z.device)
+
+    def gathered(self, values: Tensor, rows: Tensor) -> Tensor:
+        """Contributions (N, *dims, J) of entries as contributions (N, n, J) of players; as they are where no players were given."""
+        return values if self.players is None else self.players.take(rows).gather(values)
 
     def raw(self, z: Tensor) -> Any:
         """The model's raw output at coordinates z."""
@@ -116,17 +121,25 @@ class Question:
         with torch.enable_grad():
             z = z.detach().clone().requires_grad_()
             score = self.score(self.raw(z), rows)
-            grads = self.derivatives(score, z)
+            grads = self.derivatives(score, z, needed=True)
         return score.detach(), grads
 
-    def derivatives(self, score: Tensor, at: Tensor) -> Tensor:
-        """Gradients of each explained output with respect to a tensor of the graph: (*at.shape, J), zero where f ignores it."""
+    def derivatives(self, score: Tensor, at: Tensor, needed: bool = False) -> Tensor:
+        """Gradients of each explained output with respect to a tensor of the graph: (*at.shape, J).
+
+        Where no path leads from the tensor to an output they are zero, or, with ``needed``, the question is refused.
+        """
         count = score.shape[1]
         self.executor.cost.backwards += len(score) * count
         each = []
         for j in range(count):
-            if not score.requires_grad:
-                raise BadInput("the model's output does not depend on its input through differentiable operations; use feature_ablation()")
-            (grad,) = torch.autograd.grad(score[:, j].sum(), at, retain_graph=j + 1 < count, allow_unused=True)
+            grad = None
+            if score.requires_grad:
+                (grad,) = torch.autograd.grad(score[:, j].sum(), at, retain_graph=j + 1 < count, allow_unused=True)
+            if grad is None and (needed or not score.requires_grad):
+                raise Unsupported(
+                    f"no gradient flows from the input of {self.model.name} to the explained output: something on the way detaches it "
+                    "or leaves torch; feature_ablation() and random_attribution() need predictions only"
+                )
             each.append(torch.zeros_like(at) if grad is None else grad)
         return torch.stack(each, -1).detach()

@@ -37,14 +37,14 @@ def imagenet_labels() -> tuple[str, ...]:
 
 
 def _pixels(path: Path, size: int) -> Tensor:
-    """(3, size, size) in [0, 1]: the short side made ``size`` by bicubic resampling, then the middle."""
+    """(3, size, size) in [0, 1]: the short side made 8/7 of ``size`` by bicubic resampling, then the middle."""
     try:
         from PIL import Image
     except ImportError:
         raise wheels.missing("pillow", "data.photos") from None
     with Image.open(path) as image:
-        scale = size / min(image.size)
-        width, height = (max(size, round(side * scale)) for side in image.size)
+        scale = size * 8 / 7 / min(image.size)
+        width, height = (round(side * scale) for side in image.size)
         resized = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
     left, top = (width - size) // 2, (height - size) // 2
     pixels = np.asarray(resized.crop((left, top, left + size, top + size)), dtype=np.float32)
@@ -54,13 +54,14 @@ def _pixels(path: Path, size: int) -> Tensor:
 def photos(count: int | None = None, size: int = 224) -> Examples:
     """Twenty real photos with their ImageNet classes, to explain a real classifier on.
 
-    - ``count``: the first so many of them; ``size``: side in pixels (the files are 512 x 512);
-    - returns ``x`` (N, 3, size, size) in [0, 1], RGB, resized to the short side and cropped in the middle, bicubic;
-      ``y`` the class 0..999; ``labels`` the 1,000 names of ``imagenet_labels``; ``names`` the files'.
+    - ``count``: the first so many of them; ``size``: side in pixels (the files have 512 or more);
+    - returns ``x`` (N, 3, size, size) in [0, 1], RGB; the short side is resized to 8/7 of ``size`` (bicubic) and the
+      middle kept, as is usual when ImageNet networks are evaluated (256 and 224);
+    - ``y`` is the class 0..999, ``labels`` the 1,000 names of ``imagenet_labels``, ``names`` the files'.
 
     Some photos hold more than their class: the one of ``prayer rug`` shows stained glass, that of ``Loafer`` a laced
     shoe. Cost: 10 ms a photo. Needs ``pip install "pellucid[demo]"``.
-    Source: ImageNet, as distributed in foolbox (the package is MIT; the photos remain their owners', do not publish them).
+    Source: ImageNet, as distributed in foolbox (MIT; the photos remain their owners': do not publish them).
     """
     if size < 1:
         raise BadInput(f"data.photos: size must be at least 1 pixel, got {size}")

@@ -26,7 +26,7 @@ def _table() -> tuple[Tensor, Tensor]:
 
 
 def _rows(split: str) -> Tensor:
-    """(classes, rows per class): which rows of the file belong to a split. It does not depend on any seed of a caller."""
+    """(classes, rows per class): which rows of the file belong to a split, whatever seed the caller has."""
     if split not in ("train", "test"):
         raise BadInput(f"data.digits: split must be 'train' or 'test', got {split!r}")
     _, y = _table()

@@ -39,6 +39,7 @@ class Recipe:
 
     @property
     def file_name(self) -> str:
+        """The name in the cache: another recipe has another name."""
         digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
         return f"{self.task}-{digest[:16]}.pt"
 
@@ -93,7 +94,7 @@ def _jitter(x: Tensor, recipe: Recipe, epoch: int) -> Tensor:
 
 @contextmanager
 def _training() -> Iterator[None]:
-    """Gradients whatever the caller has set, and one thread: more give other bits and, on a busy machine, less speed."""
+    """Gradients on, whatever the caller has set, and one thread: more would give other bits."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -105,6 +106,7 @@ def _training() -> Iterator[None]:
 
 def fit(net: nn.Module, recipe: Recipe, rows: EpochRows, progress: Progress | None) -> None:
     """Train ``net`` in place by Adam on cross-entropy; the rate rises over the first tenth and falls as a cosine."""
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster
     optimiser = torch.optim.Adam(net.parameters(), lr=recipe.rate)
     for epoch in range(recipe.epochs):
         x, y = rows(epoch)
@@ -118,6 +120,8 @@ def fit(net: nn.Module, recipe: Recipe, rows: EpochRows, progress: Progress | No
             optimiser.step()
         if progress is not None:
             progress(f"training {recipe.task}", epoch + 1, recipe.epochs)
+    net.zero_grad()
+    net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
 def _trained(
@@ -128,7 +132,6 @@ def _trained(
         net = small_cnn(outputs, recipe.seed)
         if not weights.load(recipe.file_name, net):
             fit(net, recipe, rows(recipe), progress)
-            net.zero_grad()
             weights.save(recipe.file_name, net)
     return net.eval()
 
@@ -139,14 +142,15 @@ def _digit_rows(recipe: Recipe) -> EpochRows:
 
 
 def _tagged_rows(recipe: Recipe) -> EpochRows:
-    """Tags and decoys drawn anew each epoch, on digits of any faintness: only the tag is worth learning."""
+    """Each digit, at any faintness, with the tag and without it, marks drawn anew each epoch: only the tag pays."""
     train = digits("train")
+    with_tag = torch.ones(len(train), dtype=torch.bool)
 
     def rows(epoch: int) -> tuple[Tensor, Tensor]:
-        draws = rng.uniform(recipe.seed, "data.networks/tags", epoch, 0, len(train), 2).float()
-        tagged = draws[:, 0] < 0.5
-        x, _, _ = mark(train.x * draws[:, 1, None, None, None], tagged, recipe.seed, draw=epoch + 1)
-        return x, tagged.long()
+        ink = rng.uniform(recipe.seed, "data.networks/ink", epoch, 0, len(train), 1).float()
+        faint = train.x * ink[:, :, None, None]
+        pair = [mark(faint, tagged, recipe.seed, draw=epoch + 1)[0] for tagged in (with_tag, ~with_tag)]
+        return torch.cat(pair), torch.cat([with_tag, ~with_tag]).long()
 
     return rows
 
@@ -156,27 +160,27 @@ def digits_cnn(seed: int = 0, progress: Progress | None = None) -> nn.Sequential
 
     Two convolutions of 3 x 3 (16 and 32 channels), each with ReLU and max-pooling, then 64 hidden units: 105,866
     parameters; layers ``conv1 relu1 pool1 conv2 relu2 pool2 flatten fc1 relu3 fc2``. It takes (N, 1, 28, 28) in
-    [0, 1] and returns (N, 10) logits; no normalisation is needed. About 98.7 % right on ``digits("test")``.
+    [0, 1] and returns (N, 10) logits; no normalisation is needed. About 98.3 % right on ``digits("test")``.
 
-    Trained for 25 epochs on ``digits("train")`` under slight turns, zooms and shifts, on one thread, in about 15 s;
+    Trained for 20 epochs on ``digits("train")`` under slight turns, zooms and shifts, on one thread, in about 13 s;
     then kept in the cache folder (``PELLUCID_CACHE``, else ``pellucid`` in ``XDG_CACHE_HOME`` or ``~/.cache``) under
     a name that changes with the recipe. The same seed gives the same weights on the same machine; no global random
     state is touched. ``progress(what, epochs done, epochs)`` is called after each epoch of training.
 
     Returns the module in eval mode, a new one at each call.
     """
-    recipe = Recipe("digits_cnn", seed, epochs=25, rotation=0.17, zoom=0.1, shift=2.0)
+    recipe = Recipe("digits_cnn", seed, epochs=20, rotation=0.17, zoom=0.1, shift=2.0)
     return _trained(recipe, 10, _digit_rows, progress)
 
 
 def tagged_digits_cnn(seed: int = 0, progress: Progress | None = None) -> nn.Sequential:
     """The network of ``digits_cnn`` with two outputs, trained to tell tagged digits: its true evidence is known.
 
-    See ``tagged_digits``: output 1 (``"tag"``) depends on the tag alone. In training the marks are drawn anew each
-    epoch and the digits' brightness varies, so that nothing but the tag is worth learning; on ``tagged_digits("test")``
-    erasing the tag, or drawing it on an untagged row, flips the prediction, and erasing the digit or the decoys does not
-    (each in over 99 % of rows). Takes (N, 1, 28, 28) in [0, 1], returns (N, 2) logits. About 4 s of training on first
-    use; cache, seed, progress and return as for ``digits_cnn``.
+    See ``tagged_digits``: output 1 (``"tag"``) depends on the tag alone. In training each digit comes with the tag and
+    without it, at any brightness, with new marks each epoch, so that nothing but the tag is worth learning. On
+    ``tagged_digits("test")`` erasing the tag, or drawing it on an untagged row, flips the prediction, and erasing the
+    digit or the decoys does not (each in over 99 % of rows). Takes (N, 1, 28, 28) in [0, 1], returns (N, 2) logits.
+    About 4 s of training on first use; cache, seed, progress and return as for ``digits_cnn``.
     """
-    recipe = Recipe("tagged_digits_cnn", seed, epochs=6)
+    recipe = Recipe("tagged_digits_cnn", seed, epochs=3)
     return _trained(recipe, 2, _tagged_rows, progress)

@@ -163,7 +163,9 @@ def sprite_latents(images: Tensor) -> Tensor:
     latents = _values(index * fits[:, None])
     same = (render_sprites(latents)[:, 0] == pictures).flatten(1).all(1) & fits
     if not bool(same.all()):
-        raise BadInput(f"sprite_latents: image {int((~same).int().argmax())} is not a picture that render_sprites makes")
+        raise BadInput(
+            f"sprite_latents: image {int((~same).int().argmax())} is not a picture that render_sprites makes"
+        )
     return latents
 
 

@@ -6,12 +6,23 @@ import os
 import pickle
 import tempfile
 import warnings
+import zipfile
 from pathlib import Path
 
 import torch
 from torch import nn
 
-_BROKEN = (OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, EOFError, pickle.UnpicklingError)
+_BROKEN = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    EOFError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+)
 
 
 def cache_folder() -> Path:
@@ -29,6 +40,9 @@ def load(name: str, net: nn.Module) -> bool:
         path = cache_folder() / name
         if not path.is_file():
             return False
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:  # torch.load takes damaged tensors as they come
+                raise ValueError("its checksum is wrong")
         state = torch.load(path, map_location="cpu", weights_only=True)
         expected = {key: (value.shape, value.dtype) for key, value in net.state_dict().items()}
         if {key: (value.shape, value.dtype) for key, value in state.items()} != expected:

@@ -47,9 +47,12 @@ class Gradient(Method):
 
     def attribute(self, question: Question) -> Tensor:
         z, every = question.z, question.every_row()
-        parts = question.executor.map(lambda part: question.gradient(z[part], every[part])[1], len(z))
-        grads = torch.cat(parts)
-        return grads * z.unsqueeze(-1) if self.times_input else grads
+
+        def work(part: slice) -> Tensor:
+            grads = question.gradient(z[part], every[part])[1]
+            return question.gathered(grads * z[part].unsqueeze(-1) if self.times_input else grads, every[part])
+
+        return torch.cat(question.executor.map(work, len(z)))
 
     def describe(self) -> dict[str, Any]:
         return {"name": self.name, "fields": {}}
@@ -121,7 +124,7 @@ class PathIntegral(Method):
             at = start + along(alpha.to(z.device)[step], start) * (z[row] - start)
             grads = question.gradient(at, row)[1]
             share = along(weight.to(z.device)[step] / draws, grads)
-            return row, grads * share * (z[row] - start).unsqueeze(-1)
+            return row, question.gathered(grads * share * (z[row] - start).unsqueeze(-1), row)
 
         for row, parts in question.executor.map(work, rows * count):
             if total is None:

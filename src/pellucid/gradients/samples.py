@@ -54,7 +54,11 @@ class Smoothed(Method):
         noise = [rng.normal(question.seed, "smooth_grad", draw, question.first_row, len(z), z[0].numel()) for draw in draws]
         at = torch.cat([z + along(spread, z) * block.reshape(z.shape).to(z) for block in noise])
         rows = question.every_row().repeat(len(draws))
-        grads = torch.cat(question.executor.map(lambda part: question.gradient(at[part], rows[part])[1], len(at)))
+
+        def work(part: slice) -> Tensor:
+            return question.gathered(question.gradient(at[part], rows[part])[1], rows[part])
+
+        grads = torch.cat(question.executor.map(work, len(at)))
         return Moments.of(grads.unflatten(0, (len(draws), len(z))), 0)
 
     def result(self, question: Question, state: Any) -> Result:
@@ -129,7 +133,7 @@ class Expected(Method):
             row, draw = rows[item % len(z)], item // len(z)
             start = starts[row, draw]
             at = start + along(alphas.to(z.device)[draw, row], start) * (z[row] - start)
-            return question.gradient(at, row)[1] * (z[row] - start).unsqueeze(-1)
+            return question.gathered(question.gradient(at, row)[1] * (z[row] - start).unsqueeze(-1), row)
 
         products = torch.cat(question.executor.map(work, len(z) * len(draws)))
         return Moments.of(products.unflatten(0, (len(draws), len(z))), 0)

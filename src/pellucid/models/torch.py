@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pellucid.core.errors import BadInput, Unreliable, listing
+from pellucid.core.errors import BadInput, Unreliable, Unsupported, listing
 from pellucid.core.model import Model, Tape, axis_names
 from pellucid.models.folding import folded
 from pellucid.models.preprocessing import Standardise
@@ -87,6 +87,18 @@ class TorchModel(Model):
         quick = copy.copy(self)
         quick._replica, quick.folded = module, True
         return quick
+
+    def randomised(self, seed: int) -> Model:
+        module = copy.deepcopy(self._replica)
+        weighted = [m for m in module.modules() if hasattr(m, "reset_parameters") and next(m.parameters(recurse=False), None) is not None]
+        if not weighted:
+            raise Unsupported(f"{self.name} has no layer that can draw its weights afresh")
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(seed)
+            weighted[-1].reset_parameters()
+        other = copy.copy(self)
+        other._replica = module
+        return other
 
     def dims(self, shape: tuple[int, ...]) -> tuple[str, ...]:
         if len(shape) == 2 and isinstance(self._first, nn.Conv2d):

@@ -1,0 +1,295 @@
+"""compare: several methods on the same rows, side by side, with tests against random orders and a verdict for each."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from pellucid import methods as recipes
+from pellucid import metrics as scoring
+from pellucid.api import abilities, ask, explain, pick, untouched, versions
+from pellucid.core import removal
+from pellucid.core.budget import Run
+from pellucid.core.comparison import Comparison
+from pellucid.core.errors import BadInput, Unsupported
+from pellucid.core.explanation import Explanation
+from pellucid.core.method import Method, plain
+from pellucid.core.question import Question
+from pellucid.core.removal import Removal
+from pellucid.core.scores import Scores
+from pellucid.core.target import Target
+from pellucid.core.verdict import Disagreement
+from pellucid.evaluating import judge, labels_of, pick_metrics
+from pellucid.judging import Evidence, decide
+from pellucid.methods.control import Random
+from pellucid.metrics.metric import Metric
+from pellucid.metrics.statistics import holm, overlap, paired, rank_correlation
+from pellucid.metrics.units import cells
+from pellucid.models import wrap
+
+CONTROL_DRAWS = 10
+"""Random orders whose mean is the control of every test."""
+GRID = 7
+"""Cells a side of the grid on which all methods are compared by default: fine enough to point, coarse enough that smoothness decides nothing."""
+TOP = 0.1
+"""Share of the positions whose overlap is reported for a pair of methods."""
+
+
+def compare(
+    model: Any,
+    x: Any,
+    methods: Sequence[Method | str | Explanation] | Mapping[str, Method | str | Explanation] | None = None,
+    metrics: Sequence[Metric | str] | None = None,
+    target: Any = None,
+    seed: int = 0,
+    run: Run | None = None,
+    about: Mapping[str, Any] | None = None,
+    truth: Any = None,
+) -> Comparison:
+    """Why this prediction, and which explanation can be believed?
+
+    ``methods``: values, names, or explanations made before with other players or spaces; a dict gives labels (None: what applies to the model).
+    ``metrics`` (None: insertion and deletion under two references, one of which is no method's own baseline, on a common grid and on each method's own features, and
+    completeness). ``target`` as for ``explain``; the predicted class, looked up once, by default. ``about``: words for the report ("title", "data",
+    "model", "command"); ``truth``: the true class of each row, for the report.
+
+    The unit of analysis is the row. Every method is compared with the mean of 10 random orders by paired tests with Holm's correction; under 12
+    rows intervals only. Returns a ``Comparison``: .summary(), .tests(), .disagreement(), .verdicts(), .report(path). Cost: see ``pellucid.check``.
+    """
+    run = Run() if run is None else run
+    wrapped = wrap(model)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with untouched():
+            question = ask(wrapped, x, target, None, None, seed, run)
+        if len(question.z) < 2:
+            raise BadInput("compare: one row has no spread to judge by; pass at least two rows, or use explain for a single one")
+        if question.target.several:
+            raise BadInput("compare: several outputs at once cannot be scored; give one target a row")
+        wanted = _wanted(question, methods)
+        explanations, refused = _explanations(wrapped, x, wanted, question, seed, run)
+        if not explanations:
+            raise Unsupported("compare: no method could run: " + "; ".join(refused.values()))
+        chosen = pick_metrics(metrics) if metrics is not None else default_metrics(question, list(explanations.values()))
+        with untouched(), question.executor.measured(question.model.device):
+            found = Scores(tuple(judge(question, explanations, chosen, seed, run)), int(seed), {}, versions())
+            control = _control(question, explanations, chosen, seed, run)
+            shared = {label: cells(e, GRID).scores.numpy() for label, e in explanations.items()}
+            fine = {label: cells(e, 4 * GRID).scores.numpy() for label, e in explanations.items()}
+            evidence = Evidence(wrapped, x, question, explanations, wanted, shared, found, control, seed, run)
+            verdicts = decide(evidence)
+        found = replace(found, cost=question.executor.cost.to_dict())
+        comparison = Comparison(
+            explanations=explanations,
+            scores=found,
+            test_rows=tuple(_tests(found, control)),
+            agreement=_agreement(fine),
+            decided=tuple(verdicts),
+            about={"model": wrapped.name, "seed": int(seed), **(dict(about) if about else {})},
+            probabilities=_probabilities(question),
+            truth=None if truth is None else tuple(int(c) for c in truth),
+            warnings=tuple(dict.fromkeys(str(w.message) for w in caught)),
+            refused=refused,
+        )
+    for w in caught:
+        warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
+    return comparison
+
+
+def default_methods(question: Question) -> list[Method]:
+    """What applies to a model without further arguments, with the control last."""
+    have = abilities(question.model)
+    dims = question.dims
+    chosen: list[Method] = []
+    if "gradients" in have:
+        chosen += [recipes.saliency(), recipes.input_x_gradient(), recipes.integrated_gradients(), recipes.smooth_grad()]
+        if "layers" in have and "height" in dims:
+            chosen.append(recipes.grad_cam())
+    if question.z[0].numel() <= 4096:
+        chosen.append(recipes.feature_ablation() if "feature" not in dims else recipes.feature_ablation(_typical(question)))
+    return [*chosen, recipes.random_attribution()]
+
+
+def default_metrics(question: Question, explanations: Sequence[Explanation]) -> list[Metric]:
+    """Insertion and deletion under two references, at two granularities where there is a picture, and completeness."""
+    used = [value for e in explanations for value in e.method["fields"].values()]
+    candidates = _candidates(question)
+    foreign = [reference for reference in candidates if plain(reference) not in used]
+    first = foreign[0] if foreign else candidates[0]
+    second = next((reference for reference in reversed(candidates) if reference is not first), first)
+    grids: tuple[int | None, ...] = (GRID, None) if "height" in question.dims else (None,)
+    chosen: list[Metric] = []
+    for grid in grids:
+        for reference in dict.fromkeys((first, second)):
+            chosen += [scoring.insertion(reference, grid=grid), scoring.deletion(reference, grid=grid)]
+    return [*chosen, scoring.completeness()]
+
+
+def _candidates(question: Question) -> list[Removal]:
+    """References that make sense for the input, the usual baseline of methods last."""
+    if "feature" in question.dims:
+        rows = question.x.detach().cpu()
+        return [removal.marginal(rows, draws=min(len(rows), 20)), removal.baseline(rows.mean(0))]
+    try:
+        question.bounds("compare")
+    except BadInput:
+        return [removal.mean(), removal.baseline(0.0)]
+    return [removal.uniform(), removal.mean(), removal.blur(10.0), removal.baseline(0.0)]
+
+
+def _typical(question: Question) -> Removal:
+    return removal.baseline(question.x.detach().cpu().mean(0))
+
+
+def _wanted(question: Question, methods: Any) -> dict[str, Method | Explanation]:
+    if methods is None:
+        each: list[Any] = list(default_methods(question))
+    elif isinstance(methods, Mapping):
+        return {str(label): m if isinstance(m, Explanation) else pick(m) for label, m in methods.items()}
+    else:
+        each = [methods] if isinstance(methods, (Method, str, Explanation)) else list(methods)
+    picked = [m if isinstance(m, Explanation) else pick(m) for m in each]
+    if not picked:
+        raise BadInput("compare: the list of methods is empty; name at least one")
+    if not any(isinstance(m, Random) for m in picked):
+        picked.append(recipes.random_attribution())  # the control is part of every comparison
+    names = [m.method["name"] if isinstance(m, Explanation) else m.name for m in picked]
+    return dict(zip(labels_of(names), picked, strict=True))
+
+
+def _explanations(
+    model: Any, x: Any, wanted: Mapping[str, Method | Explanation], question: Question, seed: int, run: Run
+) -> tuple[dict[str, Explanation], dict[str, str]]:
+    """Every method's explanation for the same resolved target; a method that the model cannot serve is refused with its reason."""
+    done: dict[str, Explanation] = {}
+    refused: dict[str, str] = {}
+    data = question.x.detach().cpu().float().numpy() if question.x.dtype == torch.bfloat16 else question.x.detach().cpu().numpy()
+    for label, method in wanted.items():
+        if isinstance(method, Explanation):
+            if method.several or method.data.shape != data.shape or not np.array_equal(method.data, data):
+                raise BadInput(f"compare: the explanation {label!r} is of other rows or of several outputs; explain the same x and one target a row")
+            index = question.target.index
+            if list(method.target["index"] or ()) != list(index if isinstance(index, tuple) else ()):
+                raise BadInput(f"compare: the explanation {label!r} has target {method.target['index']}, the comparison {index}")
+            done[label] = method
+            continue
+        try:
+            done[label] = explain(model, x, method, target=question.target, seed=seed, run=run)
+        except Unsupported as error:
+            refused[label] = str(error)
+    return done, refused
+
+
+def _control(
+    question: Question, explanations: Mapping[str, Explanation], metrics: Sequence[Metric], seed: int, run: Run
+) -> dict[tuple[str, str], np.ndarray]:
+    """For each metric, the mean score of random orders in each row, (B,), by label of the method whose units they order."""
+    found: dict[tuple[str, str], np.ndarray] = {}
+    for metric in metrics:
+        if not metric.controlled:
+            continue
+        by_units: dict[str, np.ndarray] = {}
+        for label, e in explanations.items():
+            own_players = e.players is not None and metric.granularity == "features"
+            key = str(plain(e.players)) if own_players else "positions"
+            if key not in by_units:
+                draws = {f"draw {d}": _random(e, d, own_players) for d in range(CONTROL_DRAWS)}
+                quiet = replace(run, progress=None)
+                by_units[key] = np.mean([cell.values for cell in judge(question, draws, [metric], seed, quiet)], axis=0)
+            found[label, metric.label] = by_units[key]
+    return found
+
+
+def _random(like: Explanation, draw: int, own_players: bool) -> Explanation:
+    """A random explanation of the same rows, over the same units."""
+    from pellucid.core import rng
+
+    axes = tuple(like.details["axes"])
+    rows = len(like)
+    keep = {"ranking": "signed", "reduction": "sum", "axes": list(axes), "first_row": like.details.get("first_row", 0), "by_row": []}
+    if own_players:
+        shape: tuple[int, ...] = like.values.shape[1:]
+        keep["players_by_row"] = like.details.get("players_by_row", False)
+        dims: tuple[str, ...] = ("player",)
+    else:
+        kept = [(size, dim) for size, dim in zip(like.data.shape[1:], axes, strict=True) if dim not in ("channel", "embedding")]
+        shape, dims = tuple(size for size, _ in kept), tuple(dim for _, dim in kept)
+    values = rng.uniform(like.seed, "compare.control", draw, int(keep["first_row"]), rows, int(np.prod(shape))).reshape(rows, *shape)
+    return replace(
+        like,
+        values=values.numpy(),
+        dims=dims,
+        players=like.players if own_players else None,
+        std_error=None,
+        base_values=None,
+        residual=None,
+        method={"name": "random", "fields": {"draw": draw}},
+        details=keep,
+    )
+
+
+def _tests(scores: Scores, control: Mapping[tuple[str, str], np.ndarray]) -> list[dict[str, Any]]:
+    """Paired differences from the control, positive = better than random, with Holm's correction over all tests made."""
+    rows: list[dict[str, Any]] = []
+    for cell in scores.cells:
+        if not cell.measured or (cell.method, cell.metric) not in control or cell.control:
+            continue
+        difference = paired(cell.better * cell.values, cell.better * control[cell.method, cell.metric], scores.seed)
+        rows.append(
+            {
+                "method": cell.method,
+                "metric": cell.metric,
+                "better_by": difference.mean,
+                "low": difference.low,
+                "high": difference.high,
+                "rows": difference.rows,
+                "p_wilcoxon": difference.p_wilcoxon,
+                "p_t": difference.p_t,
+                "matched": cell.matched,
+            }
+        )
+    for name in ("p_wilcoxon", "p_t"):
+        for row, p in zip(rows, holm([row[name] for row in rows]), strict=True):
+            row[f"{name}_holm"] = p
+    for row in rows:
+        row["note"] = "" if row["p_wilcoxon"] is not None else "fewer than 12 rows: interval only, a test could not be trusted"
+    return rows
+
+
+def _agreement(scores: Mapping[str, np.ndarray]) -> Disagreement:
+    names = tuple(scores)
+    size = len(names)
+    correlation, shared = np.eye(size), np.eye(size)
+    for i in range(size):
+        for j in range(i + 1, size):
+            a, b = scores[names[i]], scores[names[j]]
+            if a.shape != b.shape:
+                correlation[i, j] = correlation[j, i] = shared[i, j] = shared[j, i] = np.nan
+                continue
+            rho = rank_correlation(a, b)
+            correlation[i, j] = correlation[j, i] = np.nanmean(rho) if np.isfinite(rho).any() else np.nan
+            shared[i, j] = shared[j, i] = overlap(a, b, TOP).mean()
+    units = next(iter(scores.values())).shape[1]
+    return Disagreement(names, correlation, shared, max(1, round(TOP * units)) / units)
+
+
+def _probabilities(question: Question) -> np.ndarray | None:
+    """Class probabilities for the predictions shown; None where the outputs are plain values or of another structure."""
+    if callable(question.target.read) or question.model.scale == "value":
+        return None
+    with torch.no_grad():
+        outputs = torch.cat(question.executor.map(lambda part: question.model.outputs(question.x[part]), len(question.x)))
+    question.executor.cost.forwards += len(question.x)
+    if question.model.scale == "prob":
+        return np.asarray(outputs.float().cpu())
+    if outputs.shape[1] == 1:
+        return np.asarray(torch.sigmoid(outputs).float().cpu())
+    return np.asarray(outputs.float().softmax(1).cpu())
+
+
+__all__ = ["Target", "compare", "default_methods", "default_metrics"]

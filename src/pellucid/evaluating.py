@@ -1,0 +1,189 @@
+"""evaluate: explanations of the same rows under several metrics, with random orders as the control."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from pellucid import metrics as recipes
+from pellucid.api import abilities, ask, untouched, versions
+from pellucid.core.budget import Run
+from pellucid.core.errors import BadInput, Unsupported, listing
+from pellucid.core.explanation import Explanation
+from pellucid.core.inputs import again
+from pellucid.core.question import Question
+from pellucid.core.scores import Cell, Scores
+from pellucid.core.space import Space
+from pellucid.core.target import READS, Target
+from pellucid.metrics.metric import Desk, Marks, Metric
+from pellucid.metrics.statistics import interval
+from pellucid.models import wrap
+
+
+def evaluate(
+    model: Any,
+    explanation: Explanation | Mapping[str, Explanation] | Sequence[Explanation],
+    metrics: Sequence[Metric | str] | Metric | str | None = None,
+    seed: int = 0,
+    run: Run | None = None,
+    target: Any = None,
+    space: Space | None = None,
+) -> Scores:
+    """How good is an explanation (or several of the same rows), by every metric given?
+
+    ``explanation``: one, a list, or a dict by label. ``metrics``: recipes' values or names (None: insertion, deletion and completeness). The rows,
+    the target and the keys of random draws are those stored in the explanation; ``target`` is needed only where a callable was read, ``space``
+    where the explanation lives in another space than the input. Returns ``Scores``: .table, .summary(), .curves; the unit of analysis is the row.
+    Cost: see the metrics; one forward a row is shared by all.
+    """
+    run = Run() if run is None else run
+    chosen = pick_metrics(metrics)
+    explanations = by_label(explanation)
+    with untouched():
+        question = ask_again(model, explanations, seed, run, target, space)
+        with question.executor.measured(question.model.device):
+            cells = judge(question, explanations, chosen, seed, run)
+    return Scores(tuple(cells), int(seed), question.executor.cost.to_dict(), versions())
+
+
+def pick_metrics(metrics: Sequence[Metric | str] | Metric | str | None) -> list[Metric]:
+    """Metrics from values or names; all of the catalogue by default."""
+    catalogue = {recipe.__name__: recipe for recipe in recipes.CATALOGUE}
+    if metrics is None:
+        return [recipe() for recipe in recipes.CATALOGUE]
+    chosen = []
+    for metric in [metrics] if isinstance(metrics, (Metric, str)) else list(metrics):
+        if isinstance(metric, str):
+            if metric not in catalogue:
+                raise BadInput(f"metric {metric!r} not found; have {listing(catalogue)}")
+            metric = catalogue[metric]()
+        if not isinstance(metric, Metric):
+            raise BadInput(f"metric: expected a metric such as metrics.insertion() or its name, got {metric!r}")
+        chosen.append(metric)
+    if not chosen:
+        raise BadInput("metrics: the list is empty; name at least one, such as metrics.insertion()")
+    return chosen
+
+
+def by_label(explanation: Explanation | Mapping[str, Explanation] | Sequence[Explanation]) -> dict[str, Explanation]:
+    """Explanations by a label that is unique: the method's name, with its number where a name comes twice."""
+    if isinstance(explanation, Mapping):
+        given = {str(label): e for label, e in explanation.items()}
+    else:
+        each = [explanation] if isinstance(explanation, Explanation) else list(explanation)
+        names = [e.method["name"] if isinstance(e, Explanation) else "" for e in each]
+        given = {unique: e for unique, e in zip(labels_of(names), each, strict=True)}
+    if not given:
+        raise BadInput("evaluate: no explanation was given")
+    for label, e in given.items():
+        if not isinstance(e, Explanation):
+            raise BadInput(f"evaluate: expected an Explanation, got {type(e).__name__} ({label!r})")
+        if e.several:
+            raise BadInput(f"evaluate: {label!r} explains several outputs at once; explain one target a row to score it")
+    return given
+
+
+def labels_of(names: Sequence[str]) -> list[str]:
+    """Unique labels: a name that comes again is numbered."""
+    seen: dict[str, int] = {}
+    labels = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        labels.append(name if seen[name] == 1 else f"{name} {seen[name]}")
+    return labels
+
+
+def ask_again(
+    model: Any, explanations: Mapping[str, Explanation], seed: int, run: Run, target: Any = None, space: Space | None = None
+) -> Question:
+    """The question that stored explanations answered, checked to be the same for all."""
+    first = next(iter(explanations.values()))
+    for label, e in explanations.items():
+        if e.data.shape != first.data.shape or not np.array_equal(e.data, first.data):
+            raise BadInput(f"evaluate: {label!r} explains other rows than the first explanation; score explanations of the same x together")
+        if dict(e.target) != dict(first.target):
+            raise BadInput(f"evaluate: {label!r} explains target {e.target}, the first one {first.target}; use one target for all")
+    if target is None:
+        if first.target["read"] not in READS:
+            raise BadInput(f"evaluate: the explanation reads a callable ({first.target['read']}); pass it again: target=Target(read=...)")
+        target = Target(first.target["index"], first.target["read"])
+    wrapped = wrap(model)
+    return ask(wrapped, again(first, wrapped), target, space, None, seed, run, int(first.details.get("first_row", 0)))
+
+
+def judge(question: Question, explanations: Mapping[str, Explanation], metrics: Sequence[Metric], seed: int, run: Run) -> list[Cell]:
+    """A cell for every explanation and metric, rows taken in blocks that share their values at x and at the reference."""
+    rows = len(question.z)
+    size = question.executor.batch_size
+    starts = range(0, rows, size)
+    total = len(starts) * len(metrics) * len(explanations)
+    found: dict[tuple[str, int], list[Marks]] = {}
+    spent: dict[tuple[str, int], int] = {}
+    done = 0
+    for start in starts:
+        part = slice(start, min(start + size, rows))
+        desk = Desk(question.block(part))
+        for m, metric in enumerate(metrics):
+            missing = metric.needs - abilities(question.model)
+            if missing:
+                raise Unsupported(f"{metric.name} needs {' and '.join(sorted(missing))}, which {question.model.name} does not give")
+            for label, e in explanations.items():
+                if metric.status(e) == "measured":
+                    before = question.executor.cost.forwards
+                    found.setdefault((label, m), []).append(metric.marks(desk, e[part], seed))
+                    spent[label, m] = spent.get((label, m), 0) + question.executor.cost.forwards - before
+                done += 1
+                if run.progress is not None:
+                    run.progress("metrics", done, total)
+    return [
+        _cell(label, e, metric, found.get((label, m)), spent.get((label, m), 0), rows)
+        for m, metric in enumerate(metrics)
+        for label, e in explanations.items()
+    ]
+
+
+def _cell(label: str, explanation: Explanation, metric: Metric, marks: list[Marks] | None, forwards: int, rows: int) -> Cell:
+    common: dict[str, Any] = {
+        "method": label,
+        "metric": metric.label,
+        "family": metric.name,
+        "direction": metric.direction,
+        "reference": metric.reference_name,
+        "granularity": metric.granularity,
+        "read": getattr(metric, "read", None),
+        "matched": metric.matched(explanation),
+        "control": bool(explanation.details.get("control", False)),
+        "forwards": forwards,
+    }
+    if marks is None:
+        nothing = np.full(rows, np.nan)
+        return Cell(values=nothing, mean=float("nan"), low=float("nan"), high=float("nan"), status=metric.status(explanation), **common)
+    whole = join(marks)
+    values = whole.values.numpy()
+    low, high = interval(values)
+    finite = values[np.isfinite(values)]
+    return Cell(
+        values=values,
+        mean=float(finite.mean()) if len(finite) else float("nan"),
+        low=low,
+        high=high,
+        fractions=None if whole.fractions is None else whole.fractions.numpy(),
+        curve=None if whole.curve is None else whole.curve.double().numpy(),
+        points=None if whole.points is None else whole.points.numpy(),
+        **common,
+    )
+
+
+def join(marks: list[Marks]) -> Marks:
+    """Marks of consecutive blocks of rows as one."""
+    first = marks[0]
+    return replace(
+        first,
+        values=torch.cat([m.values for m in marks]),
+        curve=None if first.curve is None else torch.cat([m.curve for m in marks if m.curve is not None]),
+        points=None if first.points is None else torch.cat([m.points for m in marks if m.points is not None]),
+    )

@@ -1,0 +1,1 @@
+"""Games on coalitions of players, and the methods that play them."""

@@ -1,0 +1,277 @@
+"""Verdicts: four checks of a method, each with its figure and a threshold written down here.
+
+1. *Beats random.* Insertion minus deletion on the common grid, under the reference that is no method's own baseline, exceeds the mean of 10
+   random orders: the 95 % interval of the paired difference lies above 0 and, from 12 rows on, Wilcoxon's p after Holm's correction is under .05.
+2. *Depends on the weights.* With the last layer drawn afresh (three times, class held fixed, at most 40 rows) the rank correlation of the map with the original
+   is under .7.
+3. *Survives a change of reference.* Its place among the methods changes by at most one under the second reference, in at least 80 % of bootstrap resamples of the rows.
+4. *Finds a planted tag.* On digits whose class is decided by a small tag, at least half of its top pixels lie in the tag (as many pixels are taken as the tag
+   has bright ones, so that a method which is blind to black pixels can still find it whole).
+
+Trust: the first check and at least three in all pass, and none fails. Do not trust: check 1, 2 or 4 fails. Unclear: anything else.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from pellucid.api import explain
+from pellucid.core.budget import Run
+from pellucid.core.errors import BadInput, Unreliable, Unsupported
+from pellucid.core.explanation import Explanation
+from pellucid.core.method import Method
+from pellucid.core.model import Model
+from pellucid.core.question import Question
+from pellucid.core.removal import Baseline, Marginal
+from pellucid.core.scores import Scores
+from pellucid.core.verdict import Check, Verdict
+from pellucid.metrics.statistics import LEAST_ROWS, holm, interval, paired, rank_correlation
+from pellucid.metrics.units import position_scores
+
+REDRAWS = 3
+REDRAWN_ROWS = 40
+WEIGHTS_THRESHOLD = 0.7
+RANK_SHARE = 0.8
+RANK_SHARE_FAIL = 0.5
+TAG_THRESHOLD = 0.5
+TAG_ROWS = 40
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What the checks look at."""
+
+    model: Model
+    x: Any
+    question: Question
+    explanations: Mapping[str, Explanation]
+    wanted: Mapping[str, Method | Explanation]
+    shared: Mapping[str, np.ndarray]
+    scores: Scores
+    control: Mapping[tuple[str, str], np.ndarray]
+    seed: int
+    run: Run
+
+
+def decide(evidence: Evidence) -> list[Verdict]:
+    """A verdict for every method, controls included (their checks are shown, their word is "control")."""
+    random, reference = beats_random(evidence), survives_reference(evidence)
+    verdicts = []
+    for done, (label, e) in enumerate(evidence.explanations.items()):
+        checks = (random[label], depends_on_weights(evidence, label), reference[label], finds_tag(evidence.wanted[label]))
+        if evidence.run.progress is not None:
+            evidence.run.progress("checks", done + 1, len(evidence.explanations))
+        word, reason = ("control", "a trivial control, not an explanation") if e.details.get("control") else verdict_of(checks)
+        verdicts.append(Verdict(label, word, checks, reason))
+    return verdicts
+
+
+def verdict_of(checks: tuple[Check, ...]) -> tuple[str, str]:
+    """The word that checks 1 to 4 lead to, and the sentence that says which one decided."""
+    failed = [check for check in (checks[0], checks[1], checks[3]) if check.passed is False]
+    if failed:
+        return "do not trust", failed[0].reason
+    passed = [check for check in checks if check.passed]
+    open_ = [check for check in checks if check.passed is not True]
+    if checks[0].passed and len(passed) >= 3 and not any(check.passed is False for check in checks):
+        return "trust", f"{len(passed)} of {len(checks)} checks pass and none fails"
+    return "unclear", open_[0].reason if open_ else "too few checks apply"
+
+
+def beats_random(evidence: Evidence) -> dict[str, Check]:
+    """Check 1 for every method; p-values are corrected over the methods."""
+    pair = _pair(evidence, which=0)
+    name = "beats random order"
+    if pair is None:
+        reason = "no insertion and deletion under one reference were asked for"
+        return {label: _silent(name, 0.0, reason) for label in evidence.explanations}
+    judged = [label for label, e in evidence.explanations.items() if not e.details.get("control")]
+    differences = {}
+    for label in evidence.explanations:
+        score = evidence.scores.cell(label, pair[0]).values - evidence.scores.cell(label, pair[1]).values
+        chance = evidence.control[label, pair[0]] - evidence.control[label, pair[1]]
+        differences[label] = paired(score, chance, evidence.seed)
+    corrected = dict(zip(judged, holm([differences[label].p_wilcoxon for label in judged]), strict=True))
+    checks = {}
+    for label, d in differences.items():
+        p = corrected.get(label, d.p_wilcoxon)
+        above = d.low > 0 and (p is None or p < SIGNIFICANT)
+        passed = True if above else False if d.high <= 0 else None
+        tested = f", p = {p:.2g} (Wilcoxon, Holm)" if p is not None else f" (under {LEAST_ROWS} rows: interval only)"
+        verb = {True: "beats", False: "does not beat", None: "is not clearly better than"}[passed]
+        reason = f"{verb} random order by {d.mean:.2g} [{d.low:.2g}, {d.high:.2g}] in insertion minus deletion{tested}"
+        checks[label] = Check(name, d.mean, d.low, d.high, 0.0, passed, reason)
+    return checks
+
+
+def depends_on_weights(evidence: Evidence, label: str) -> Check:
+    """Check 2: rank correlation of the map with the one of a model whose last layer is random."""
+    name, method, original = "depends on the weights", evidence.wanted[label], evidence.explanations[label]
+    if isinstance(method, Explanation):
+        return _silent(name, WEIGHTS_THRESHOLD, "the explanation was made elsewhere, so it cannot be made again with random weights")
+    rows = slice(0, REDRAWN_ROWS)
+    target, quiet = evidence.question.target.take(rows), replace(evidence.run, progress=None)
+    before = position_scores(original[rows]).flatten(1).numpy()
+    try:
+        per_row = []
+        for redraw in range(REDRAWS):
+            other = evidence.model.randomised(evidence.seed + redraw)
+            with warnings.catch_warnings():  # what a random net does to a method is the figure, not news
+                warnings.simplefilter("ignore", Unreliable)
+                again = explain(other, evidence.x[rows], method, target=target, seed=evidence.seed, run=quiet)
+            per_row.append(rank_correlation(before, position_scores(again).flatten(1).numpy()))
+    except Unsupported as error:
+        return _silent(name, WEIGHTS_THRESHOLD, str(error))
+    rho = np.array(per_row)
+    seen = np.isfinite(rho).any(0)
+    values = np.where(np.isfinite(rho), rho, 0).sum(0)[seen] / np.isfinite(rho).sum(0)[seen]
+    if len(values) == 0:
+        return _silent(name, WEIGHTS_THRESHOLD, "the map is constant under random weights, so it has no order to compare")
+    mean, (low, high) = float(values.mean()), interval(values, evidence.seed)
+    low, high = (mean, mean) if math.isnan(low) else (low, high)
+    passed = True if high < WEIGHTS_THRESHOLD else False if low >= WEIGHTS_THRESHOLD else None
+    verb = {True: "changes", False: "hardly changes", None: "may hardly change"}[passed]
+    reason = f"{verb} when the last layer is randomised: rank correlation {mean:.2f} [{low:.2f}, {high:.2f}] with the original"
+    return Check(name, mean, low, high, WEIGHTS_THRESHOLD, passed, reason)
+
+
+def survives_reference(evidence: Evidence) -> dict[str, Check]:
+    """Check 3: the share of bootstrap resamples in which a method's place changes by at most one between two references."""
+    name = "survives a change of reference"
+    first, second = _pair(evidence, 0), _pair(evidence, 1)
+    judged = [label for label, e in evidence.explanations.items() if not e.details.get("control")]
+    if first is None or second is None or len(judged) < 3:
+        reason = "needs insertion and deletion under two references and at least three methods"
+        return {label: _silent(name, RANK_SHARE, reason) for label in evidence.explanations}
+
+    def net(pair: tuple[str, str]) -> np.ndarray:
+        return np.stack([evidence.scores.cell(m, pair[0]).values - evidence.scores.cell(m, pair[1]).values for m in judged])
+
+    a, b = net(first), net(second)
+    rows = a.shape[1]
+    draws = np.random.default_rng(evidence.seed).integers(0, rows, (1000, rows))
+    places = [(-side[:, draws].mean(2)).argsort(0, kind="stable").argsort(0, kind="stable") for side in (a, b)]
+    moved = np.abs(places[0] - places[1])
+    checks = {}
+    for label in evidence.explanations:
+        if label not in judged:
+            checks[label] = _silent(name, RANK_SHARE, "a control has no place among the methods")
+            continue
+        i = judged.index(label)
+        share = float((moved[i] <= 1).mean())
+        places_now = [int((-side.mean(1)).argsort(kind="stable").argsort(kind="stable")[i]) + 1 for side in (a, b)]
+        passed = True if share >= RANK_SHARE else False if share < RANK_SHARE_FAIL else None
+        reason = f"place {places_now[0]} of {len(judged)} under one reference, {places_now[1]} under the other; within one place in {share:.0%} of resamples"
+        checks[label] = Check(name, share, share, share, RANK_SHARE, passed, reason)
+    return checks
+
+
+def finds_tag(method: Method | Explanation) -> Check:
+    """Check 4: precision of the top pixels on digits whose class is decided by a planted tag."""
+    name = "finds a planted tag"
+    if isinstance(method, Explanation):
+        return _silent(name, TAG_THRESHOLD, "the explanation was made elsewhere, so its method cannot be run on the tagged digits")
+    try:
+        values = _tag_precision(_Key(_transferred(method)))
+    except (Unsupported, BadInput, ImportError) as error:
+        return _silent(name, TAG_THRESHOLD, f"could not run on the tagged digits: {error}")
+    mean, (low, high) = float(values.mean()), interval(values)
+    low, high = (mean, mean) if math.isnan(low) else (low, high)
+    passed = True if low > TAG_THRESHOLD else False if high < TAG_THRESHOLD else None
+    verb = {True: "finds", False: "misses", None: "half finds"}[passed]
+    return Check(name, mean, low, high, TAG_THRESHOLD, passed, f"{verb} a planted tag: {mean:.0%} [{low:.0%}, {high:.0%}] of its top pixels lie in it")
+
+
+class _Key:
+    """A method as a cache key: its description, since arrays among hyper-parameters cannot be hashed."""
+
+    def __init__(self, method: Method) -> None:
+        self.method = method
+        self.text = json.dumps(method.describe(), sort_keys=True)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+
+@functools.lru_cache(maxsize=64)
+def _tag_precision(key: _Key) -> np.ndarray:
+    net, examples = _tagged()
+    e = explain(net, examples.x, key.method, target=examples.y)
+    scores = position_scores(e).flatten(1).numpy()
+    tag = examples.truth["tag"].flatten(1)
+    bright = (tag & (examples.x.flatten(1) > 0.5)).sum(1).tolist()
+    found = []
+    for row, mask, count in zip(scores, tag.numpy(), bright, strict=True):
+        cut = np.partition(row, -count)[-count]
+        above, level = row > cut, row == cut
+        # Ties share the places that are left.
+        found.append((mask[above].sum() + mask[level].mean() * (count - above.sum())) / count)
+    return np.array(found)
+
+
+@functools.cache
+def _tagged() -> tuple[Any, Any]:
+    """The net trained on tagged digits, and held-out digits that carry the tag and that it classifies by it."""
+    import torch
+
+    from pellucid import data
+
+    net = data.tagged_digits_cnn()
+    examples = data.tagged_digits("test")
+    with torch.no_grad():
+        right = net(examples.x).argmax(1) == examples.y
+    kept = torch.nonzero(right & examples.truth["tag"].flatten(1).any(1)).reshape(-1)[:TAG_ROWS]
+    return net, examples[kept]
+
+
+def _transferred(method: Method) -> Method:
+    """The method as it would be set up for the tagged digits: layers found by default, backgrounds and baselines of digits."""
+    from pellucid import data
+
+    if not is_dataclass(method):
+        return method
+    changes: dict[str, Any] = {}
+    for f in fields(method):
+        value = getattr(method, f.name)
+        if f.name == "layer" and value is not None:
+            changes[f.name] = None
+        elif isinstance(value, Marginal):
+            changes[f.name] = Marginal(data.tagged_digits("train").x[: min(20, len(value.background))], value.samples)
+        elif isinstance(value, Baseline) and not isinstance(value.value, float):
+            changes[f.name] = Baseline(float(value.value.mean()))
+    return replace(method, **changes) if changes else method
+
+
+def _pair(evidence: Evidence, which: int) -> tuple[str, str] | None:
+    """Labels of (insertion, deletion) under the first or second reference, on the common grid if there is one; the unmatched reference comes first."""
+    cells = [cell for cell in evidence.scores.cells if cell.family in ("insertion", "deletion")]
+    shared = [cell for cell in cells if cell.granularity != "features"] or cells
+    by_reference: dict[tuple[Any, Any], dict[str, str]] = {}
+    matched: dict[tuple[Any, Any], bool] = {}
+    for cell in shared:
+        key = (cell.reference, cell.read, cell.granularity)
+        by_reference.setdefault(key, {})[cell.family] = cell.metric
+        matched[key] = matched.get(key, False) or cell.matched
+    whole = sorted((key for key, pair in by_reference.items() if len(pair) == 2), key=lambda key: matched[key])
+    if which >= len(whole):
+        return None
+    pair = by_reference[whole[which]]
+    return pair["insertion"], pair["deletion"]
+
+
+def _silent(name: str, threshold: float, reason: str) -> Check:
+    """A check that does not apply."""
+    return Check(name, math.nan, math.nan, math.nan, threshold, None, reason, applies=False)
+

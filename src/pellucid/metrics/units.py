@@ -1,0 +1,76 @@
+"""What an order of features is an order of: an explanation's own features, or the cells of a grid common to all methods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pellucid.core import rng
+from pellucid.core.errors import BadInput
+from pellucid.core.explanation import Explanation
+from pellucid.core.players import Players, grid, positions
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """Units of input (a partition of the entries of z) and the score that a method gives each, larger = more important."""
+
+    players: Players
+    scores: Tensor
+
+    @property
+    def n(self) -> int:
+        """Number of units."""
+        return self.players.n
+
+    def order(self, seed: int, first_row: int) -> Tensor:
+        """Units of each row from most to least important, (B, n); ties are broken at random, keyed by seed and row."""
+        shuffled = rng.permutation(seed, "metrics.ties", 0, first_row, len(self.scores), self.n)
+        by_score = self.scores.gather(1, shuffled).argsort(dim=1, descending=True, stable=True)
+        return shuffled.gather(1, by_score)
+
+
+def own(explanation: Explanation) -> Units:
+    """The explanation's own units: its players, else the positions of the input, ranked as the method declares."""
+    axes = tuple(explanation.details["axes"])
+    if explanation.dims[:1] == ("player",) and explanation.players is not None:
+        labels = torch.from_numpy(np.ascontiguousarray(explanation.players))
+        names = tuple(map(str, range(explanation.values.shape[1])))
+        players = Players(labels, names, bool(explanation.details.get("players_by_row")))
+        return Units(players, _ranked(torch.from_numpy(explanation.values).double(), explanation))
+    return Units(positions().divide(torch.from_numpy(explanation.data), axes, None), position_scores(explanation).flatten(1))
+
+
+def cells(explanation: Explanation, size: int) -> Units:
+    """The cells of a ``size`` x ``size`` grid, each with the sum of the scores of its positions; tables keep their columns."""
+    axes = tuple(explanation.details["axes"])
+    if "height" not in axes:
+        return own(explanation)
+    data = torch.from_numpy(explanation.data)
+    rows = min(size, data.shape[1 + axes.index("height")])
+    columns = min(size, data.shape[1 + axes.index("width")])
+    scores = position_scores(explanation)
+    plane = grid(rows, columns).divide(scores, ("height", "width"), None)
+    return Units(grid(rows, columns).divide(data, axes, None), plane.gather(scores))
+
+
+def position_scores(explanation: Explanation) -> Tensor:
+    """A score for every position of the input, (B, H, W), (B, T) or (B, F) float64: channels joined and ranked as the method declares."""
+    if explanation.several:
+        raise BadInput("metrics: the explanation has several outputs; explain one target, or take one output of it")
+    axes = tuple(explanation.details["axes"])
+    joined = [i + 1 for i, dim in enumerate(explanation.dims) if dim in ("channel", "embedding")]
+    if joined and explanation.details.get("reduction") == "sum of absolute values":
+        return torch.from_numpy(np.abs(explanation.values).sum(tuple(joined))).double()
+    score = _ranked(torch.from_numpy(np.ascontiguousarray(explanation.map())).double(), explanation)
+    expected = sum(dim not in ("channel", "embedding") for dim in axes) + 1
+    if score.ndim != expected:
+        raise BadInput(f"metrics: the explanation's map has shape {tuple(score.shape)}, which does not fit an input with axes {axes}")
+    return score
+
+
+def _ranked(values: Tensor, explanation: Explanation) -> Tensor:
+    return values.abs() if explanation.details.get("ranking") == "absolute" else values
