@@ -31,9 +31,29 @@ _HOME = {
     "load": "core.archive",
     "wrap": "models.wrap",
 }
-_MODULES = {"data": "data", "methods": "methods", "metrics": "metrics", "players": "core.players", "removal": "core.removal", "spaces": "spaces"}
+_MODULES = {
+    "data": "data",
+    "methods": "methods",
+    "metrics": "metrics",
+    "players": "core.players",
+    "removal": "core.removal",
+    "spaces": "spaces",
+}
 
-__all__ = ["BadInput", "Explanation", "Run", "Target", "Unreliable", "Unsupported", "__version__", "explain", "load", "players", "removal", "wrap"]
+__all__ = [
+    "BadInput",
+    "Explanation",
+    "Run",
+    "Target",
+    "Unreliable",
+    "Unsupported",
+    "__version__",
+    "explain",
+    "load",
+    "players",
+    "removal",
+    "wrap",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -15,9 +15,10 @@ from pellucid.metrics.units import own, position_scores
 def aggregate(explanations: Sequence[Explanation]) -> Explanation:
     """What do several methods say together?
 
-    Each explanation's features are ranked as its method declares (rank 0 = least, n - 1 = most important, ties share their mean rank), and the value of a feature is its
-    mean rank over the explanations divided by n - 1: 1 where all put it first, 0 where all put it last. Explanations of different shapes meet
-    at the positions of the input. Returns one more explanation, (B, H, W), (B, T), (B, F) or (B, n); it promises nothing about sums. Source: rieger2020.
+    Each explanation's features are ranked as its method declares (rank 0 = least, n - 1 = most important, ties share
+    their mean rank), and the value of a feature is its mean rank over the explanations divided by n - 1: 1 where all
+    put it first, 0 where all put it last. Explanations of different shapes meet at the positions of the input. Returns
+    one more explanation, (B, H, W), (B, T), (B, F) or (B, n); it promises nothing about sums. Source: rieger2020.
     """
     from scipy.stats import rankdata
 
@@ -33,7 +34,9 @@ def aggregate(explanations: Sequence[Explanation]) -> Explanation:
         if dict(e.target) != dict(first.target):
             raise BadInput(f"aggregate: the explanations have different targets, {first.target} and {e.target}")
     same_players = all(
-        e.dims[:1] == ("player",) and e.players is not None and np.array_equal(e.players, first.players) for e in each if first.players is not None
+        e.dims[:1] == ("player",) and e.players is not None and np.array_equal(e.players, first.players)
+        for e in each
+        if first.players is not None
     )
     if first.players is not None and same_players:
         scores = [own(e).scores.numpy() for e in each]

@@ -7,6 +7,7 @@ import platform
 import random
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,8 @@ from pellucid.models import wrap
 from pellucid.run.job import answer
 
 RESIDUAL_WARNING = 0.05
-"""Relative residual above which a method that promises completeness raises ``Unreliable`` (the 5 % rule of sundararajan2017)."""
+"""Relative residual above which a method that promises completeness raises ``Unreliable`` (the 5 % rule of
+sundararajan2017)."""
 
 
 def explain(
@@ -45,12 +47,14 @@ def explain(
 ) -> Explanation:
     """Why does the model give this output at each row of x?
 
-    ``model``: an nn.Module, callable, estimator or ``pellucid.wrap(...)``. ``x``: a batch (B, ...) of tensors, arrays, a DataFrame or PIL
-    images. ``method``: a recipe's value, or a recipe's name for its defaults. ``target``: a column, a label, one a row, "all", a ``Target``,
-    or None for the predicted class (looked up once and stored). ``space``: coordinates to explain in (None: the input). ``players``: entries that act
-    together. ``seed``: of every draw; draws are keyed by (seed, first_row + i), so a row can be computed alone. ``run``: how, never what.
+    ``model``: an nn.Module, callable, estimator or ``pellucid.wrap(...)``. ``x``: a batch (B, ...) of tensors, arrays,
+    a DataFrame or PIL images. ``method``: a recipe's value, or a recipe's name for its defaults. ``target``: a column,
+    a label, one a row, "all", a ``Target``, or None for the predicted class (looked up once and stored). ``space``:
+    coordinates to explain in (None: the input). ``players``: entries that act together. ``seed``: of every draw; draws
+    are keyed by (seed, first_row + i), so a row can be computed alone. ``run``: how, never what.
 
-    Returns an ``Explanation`` with values (B, *dims of z) or (B, n). The model, x and all random states are left as they were.
+    Returns an ``Explanation`` with values (B, *dims of z) or (B, n). The model, x and all random states are left as
+    they were.
     """
     run = Run() if run is None else run
     chosen = pick(method)
@@ -68,17 +72,20 @@ def pick(method: Method | str) -> Method:
     """A method from a value or from the name of a recipe."""
     if isinstance(method, Method):
         return method
-    catalogue = {recipe.__name__: recipe for recipe in recipes.CATALOGUE}
+    catalogue: dict[str, Any] = {recipe.__name__: recipe for recipe in recipes.CATALOGUE}
     if isinstance(method, str):
         if method not in catalogue:
             raise BadInput(f"method {method!r} not found; have {listing(catalogue)}")
         try:
-            return catalogue[method]()
+            chosen: Method = catalogue[method]()
+            return chosen
         except TypeError as error:
             raise BadInput(f"method {method!r} has no defaults: {error}; call methods.{method}(...)") from None
     if method in recipes.CATALOGUE:
         raise BadInput(f"method: got the recipe itself; call it: methods.{getattr(method, '__name__', method)}()")
-    raise BadInput(f"method: expected a method such as methods.integrated_gradients() or its name, got {type(method).__name__}")
+    raise BadInput(
+        f"method: expected a method such as methods.integrated_gradients() or its name, got {type(method).__name__}"
+    )
 
 
 def ask(
@@ -92,7 +99,8 @@ def ask(
     first_row: int = 0,
     fold: bool = True,
 ) -> Question:
-    """The question, checked: inputs read, coordinates encoded, the target looked up, players divided; ``fold`` allows the folded copy."""
+    """The question, checked: inputs read, coordinates encoded, the target looked up, players divided; ``fold`` allows
+    the folded copy."""
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
         raise BadInput(f"seed must be a whole number of at least 0, got {seed!r}")
     batch = reading.read(x, model)
@@ -109,14 +117,10 @@ def ask(
     if not callable(wanted.read):
         question = _resolved(question, wanted)
     divided = dividing.resolve(players if players is not None else space.groups, z, question.dims, space.names)
-    from dataclasses import replace
-
     return replace(question, players=divided)
 
 
 def _resolved(question: Question, wanted: Target) -> Question:
-    from dataclasses import replace
-
     model, executor = question.model, question.executor
     rows = 1 if wanted.resolved else len(question.x)  # one row shows how many outputs there are
     with torch.no_grad():
@@ -124,7 +128,10 @@ def _resolved(question: Question, wanted: Target) -> Question:
     executor.cost.forwards += rows
     outputs = torch.cat(parts)
     if len(outputs) != rows:
-        raise BadInput(f"the model returned {len(outputs)} rows for {rows} inputs; row i of the output must belong to row i of the input")
+        raise BadInput(
+            f"the model returned {len(outputs)} rows for {rows} inputs; row i of the output must belong to "
+            "row i of the input"
+        )
     model = model.seeing(outputs)
     wanted = wanted.resolve(outputs.expand(len(question.x), -1), model.labels)
     return replace(question, model=model, target=wanted)
@@ -135,7 +142,8 @@ def refuse(method: Method, model: Model) -> None:
     missing = method.needs - abilities(model)
     if missing:
         raise Unsupported(
-            f"{method.name} needs {' and '.join(sorted(missing))}, which {model.name} does not give{model.no_gradient}; "
+            f"{method.name} needs {' and '.join(sorted(missing))}, which {model.name} does not "
+            f"give{model.no_gradient}; "
             "feature_ablation() and random_attribution() need predictions only"
         )
 
@@ -174,10 +182,13 @@ def label(question: Question, method: Method, found: Result, outputs: Tensor) ->
         "model": question.model.name,
         "scale": question.model.scale,
         "labels": None if question.model.labels is None else list(question.model.labels),
-        "input": {"kind": question.model.kind, "frame": None if question.model.frame is None else question.model.frame.to_dict()},
+        "input": {
+            "kind": question.model.kind,
+            "frame": None if question.model.frame is None else question.model.frame.to_dict(),
+        },
         "by_row": sorted(found.by_row),
         **{name: store(value) for name, value in found.details.items()},
-        "arrays": {name: array for name, array in arrays(method)},
+        "arrays": dict(arrays(method)),
     }
     if found.covers is not None:
         details["std_error_covers"] = found.covers
@@ -250,16 +261,24 @@ def versions() -> dict[str, str]:
     """Versions of what the numbers depend on."""
     from pellucid import __version__
 
-    return {"pellucid": __version__, "torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()}
+    return {
+        "pellucid": __version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
 
 
 @contextlib.contextmanager
 def untouched() -> Iterator[None]:
     """Give back every global random state as it was, whatever the enclosed model calls did."""
-    here, there = random.getstate(), np.random.get_state()
-    with torch.inference_mode(False), torch.random.fork_rng(devices=range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()):
+    here, there = random.getstate(), np.random.get_state()  # noqa: NPY002 - the legacy state is what others may rely on
+    with (
+        torch.inference_mode(False),
+        torch.random.fork_rng(devices=range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()),
+    ):
         try:
             yield
         finally:
             random.setstate(here)
-            np.random.set_state(there)
+            np.random.set_state(there)  # noqa: NPY002

@@ -35,7 +35,8 @@ from pellucid.models import wrap
 CONTROL_DRAWS = 10
 """Random orders whose mean is the control of every test."""
 GRID = 7
-"""Cells a side of the grid on which all methods are compared by default: fine enough to point, coarse enough that smoothness decides nothing."""
+"""Cells a side of the grid on which all methods are compared by default: fine enough to point, coarse enough that
+smoothness decides nothing."""
 TOP = 0.1
 """Share of the positions whose overlap is reported for a pair of methods."""
 
@@ -53,13 +54,15 @@ def compare(
 ) -> Comparison:
     """Why this prediction, and which explanation can be believed?
 
-    ``methods``: values, names, or explanations made before with other players or spaces; a dict gives labels (None: what applies to the model).
-    ``metrics`` (None: insertion and deletion under two references, one of which is no method's own baseline, on a common grid and on each method's own features, and
-    completeness). ``target`` as for ``explain``; the predicted class, looked up once, by default. ``about``: words for the report ("title", "data",
+    ``methods``: values, names, or explanations made before with other players or spaces; a dict gives labels (None:
+    what applies to the model). ``metrics`` (None: insertion and deletion under two references, one of which is no
+    method's own baseline, on a common grid and on each method's own features, and completeness). ``target`` as for
+    ``explain``; the predicted class, looked up once, by default. ``about``: words for the report ("title", "data",
     "model", "command"); ``truth``: the true class of each row, for the report.
 
-    The unit of analysis is the row. Every method is compared with the mean of 10 random orders by paired tests with Holm's correction; under 12
-    rows intervals only. Returns a ``Comparison``: .summary(), .tests(), .disagreement(), .verdicts(), .report(path). Cost: see ``pellucid.check``.
+    The unit of analysis is the row. Every method is compared with the mean of 10 random orders by paired tests with
+    Holm's correction; under 12 rows intervals only. Returns a ``Comparison``: .summary(), .tests(), .disagreement(),
+    .verdicts(), .report(path). Cost: see ``pellucid.check``.
     """
     run = Run() if run is None else run
     wrapped = wrap(model)
@@ -68,14 +71,18 @@ def compare(
         with untouched():
             question = ask(wrapped, x, target, None, None, seed, run)
         if len(question.z) < 2:
-            raise BadInput("compare: one row has no spread to judge by; pass at least two rows, or use explain for a single one")
+            raise BadInput(
+                "compare: one row has no spread to judge by; pass at least two rows, or use explain for a single one"
+            )
         if question.target.several:
             raise BadInput("compare: several outputs at once cannot be scored; give one target a row")
         wanted = _wanted(question, methods)
         explanations, refused = _explanations(wrapped, x, wanted, question, seed, run)
         if not explanations:
             raise Unsupported("compare: no method could run: " + "; ".join(refused.values()))
-        chosen = pick_metrics(metrics) if metrics is not None else default_metrics(question, list(explanations.values()))
+        chosen = (
+            pick_metrics(metrics) if metrics is not None else default_metrics(question, list(explanations.values()))
+        )
         with untouched(), question.executor.measured(question.model.device):
             found = Scores(tuple(judge(question, explanations, chosen, seed, run)), int(seed), {}, versions())
             control = _control(question, explanations, chosen, seed, run)
@@ -107,11 +114,18 @@ def default_methods(question: Question) -> list[Method]:
     dims = question.dims
     chosen: list[Method] = []
     if "gradients" in have:
-        chosen += [recipes.saliency(), recipes.input_x_gradient(), recipes.integrated_gradients(), recipes.smooth_grad()]
+        chosen += [
+            recipes.saliency(),
+            recipes.input_x_gradient(),
+            recipes.integrated_gradients(),
+            recipes.smooth_grad(),
+        ]
         if "layers" in have and "height" in dims:
             chosen.append(recipes.grad_cam())
     if question.z[0].numel() <= 4096:
-        chosen.append(recipes.feature_ablation() if "feature" not in dims else recipes.feature_ablation(_typical(question)))
+        chosen.append(
+            recipes.feature_ablation() if "feature" not in dims else recipes.feature_ablation(_typical(question))
+        )
     return [*chosen, recipes.random_attribution()]
 
 
@@ -165,17 +179,27 @@ def _wanted(question: Question, methods: Any) -> dict[str, Method | Explanation]
 def _explanations(
     model: Any, x: Any, wanted: Mapping[str, Method | Explanation], question: Question, seed: int, run: Run
 ) -> tuple[dict[str, Explanation], dict[str, str]]:
-    """Every method's explanation for the same resolved target; a method that the model cannot serve is refused with its reason."""
+    """Every method's explanation for the same resolved target; a method that the model cannot serve is refused with its
+    reason."""
     done: dict[str, Explanation] = {}
     refused: dict[str, str] = {}
-    data = question.x.detach().cpu().float().numpy() if question.x.dtype == torch.bfloat16 else question.x.detach().cpu().numpy()
+    data = (
+        question.x.detach().cpu().float().numpy()
+        if question.x.dtype == torch.bfloat16
+        else question.x.detach().cpu().numpy()
+    )
     for label, method in wanted.items():
         if isinstance(method, Explanation):
             if method.several or method.data.shape != data.shape or not np.array_equal(method.data, data):
-                raise BadInput(f"compare: the explanation {label!r} is of other rows or of several outputs; explain the same x and one target a row")
+                raise BadInput(
+                    f"compare: the explanation {label!r} is of other rows or of several outputs; explain the "
+                    "same x and one target a row"
+                )
             index = question.target.index
             if list(method.target["index"] or ()) != list(index if isinstance(index, tuple) else ()):
-                raise BadInput(f"compare: the explanation {label!r} has target {method.target['index']}, the comparison {index}")
+                raise BadInput(
+                    f"compare: the explanation {label!r} has target {method.target['index']}, the comparison {index}"
+                )
             done[label] = method
             continue
         try:
@@ -188,7 +212,8 @@ def _explanations(
 def _control(
     question: Question, explanations: Mapping[str, Explanation], metrics: Sequence[Metric], seed: int, run: Run
 ) -> dict[tuple[str, str], np.ndarray]:
-    """For each metric, the mean score of random orders in each row, (B,), by label of the method whose units they order."""
+    """For each metric, the mean score of random orders in each row, (B,), by label of the method whose units they
+    order."""
     found: dict[tuple[str, str], np.ndarray] = {}
     for metric in metrics:
         if not metric.controlled:
@@ -211,15 +236,27 @@ def _random(like: Explanation, draw: int, own_players: bool) -> Explanation:
 
     axes = tuple(like.details["axes"])
     rows = len(like)
-    keep = {"ranking": "signed", "reduction": "sum", "axes": list(axes), "first_row": like.details.get("first_row", 0), "by_row": []}
+    keep = {
+        "ranking": "signed",
+        "reduction": "sum",
+        "axes": list(axes),
+        "first_row": like.details.get("first_row", 0),
+        "by_row": [],
+    }
     if own_players:
         shape: tuple[int, ...] = like.values.shape[1:]
         keep["players_by_row"] = like.details.get("players_by_row", False)
         dims: tuple[str, ...] = ("player",)
     else:
-        kept = [(size, dim) for size, dim in zip(like.data.shape[1:], axes, strict=True) if dim not in ("channel", "embedding")]
+        kept = [
+            (size, dim)
+            for size, dim in zip(like.data.shape[1:], axes, strict=True)
+            if dim not in ("channel", "embedding")
+        ]
         shape, dims = tuple(size for size, _ in kept), tuple(dim for _, dim in kept)
-    values = rng.uniform(like.seed, "compare.control", draw, int(keep["first_row"]), rows, int(np.prod(shape))).reshape(rows, *shape)
+    values = rng.uniform(like.seed, "compare.control", draw, int(keep["first_row"]), rows, int(np.prod(shape))).reshape(
+        rows, *shape
+    )
     return replace(
         like,
         values=values.numpy(),
@@ -234,7 +271,8 @@ def _random(like: Explanation, draw: int, own_players: bool) -> Explanation:
 
 
 def _tests(scores: Scores, control: Mapping[tuple[str, str], np.ndarray]) -> list[dict[str, Any]]:
-    """Paired differences from the control, positive = better than random, with Holm's correction over all tests made."""
+    """Paired differences from the control, positive = better than random, with Holm's correction over all tests
+    made."""
     rows: list[dict[str, Any]] = []
     for cell in scores.cells:
         if not cell.measured or (cell.method, cell.metric) not in control or cell.control:
@@ -257,7 +295,9 @@ def _tests(scores: Scores, control: Mapping[tuple[str, str], np.ndarray]) -> lis
         for row, p in zip(rows, holm([row[name] for row in rows]), strict=True):
             row[f"{name}_holm"] = p
     for row in rows:
-        row["note"] = "" if row["p_wilcoxon"] is not None else "fewer than 12 rows: interval only, a test could not be trusted"
+        row["note"] = (
+            "" if row["p_wilcoxon"] is not None else "fewer than 12 rows: interval only, a test could not be trusted"
+        )
     return rows
 
 
@@ -279,11 +319,14 @@ def _agreement(scores: Mapping[str, np.ndarray]) -> Disagreement:
 
 
 def _probabilities(question: Question) -> np.ndarray | None:
-    """Class probabilities for the predictions shown; None where the outputs are plain values or of another structure."""
+    """Class probabilities for the predictions shown; None where the outputs are plain values or of another
+    structure."""
     if callable(question.target.read) or question.model.scale == "value":
         return None
     with torch.no_grad():
-        outputs = torch.cat(question.executor.map(lambda part: question.model.outputs(question.x[part]), len(question.x)))
+        outputs = torch.cat(
+            question.executor.map(lambda part: question.model.outputs(question.x[part]), len(question.x))
+        )
     question.executor.cost.forwards += len(question.x)
     if question.model.scale == "prob":
         return np.asarray(outputs.float().cpu())

@@ -35,10 +35,11 @@ def evaluate(
 ) -> Scores:
     """How good is an explanation (or several of the same rows), by every metric given?
 
-    ``explanation``: one, a list, or a dict by label. ``metrics``: recipes' values or names (None: insertion, deletion and completeness). The rows,
-    the target and the keys of random draws are those stored in the explanation; ``target`` is needed only where a callable was read, ``space``
-    where the explanation lives in another space than the input. Returns ``Scores``: .table, .summary(), .curves; the unit of analysis is the row.
-    Cost: see the metrics; one forward a row is shared by all.
+    ``explanation``: one, a list, or a dict by label. ``metrics``: recipes' values or names (None: insertion, deletion
+    and completeness). The rows, the target and the keys of random draws are those stored in the explanation; ``target``
+    is needed only where a callable was read, ``space`` where the explanation lives in another space than the input.
+    Returns ``Scores``: .table, .summary(), .curves; the unit of analysis is the row. Cost: see the metrics; one forward
+    a row is shared by all.
     """
     run = Run() if run is None else run
     chosen = pick_metrics(metrics)
@@ -76,14 +77,16 @@ def by_label(explanation: Explanation | Mapping[str, Explanation] | Sequence[Exp
     else:
         each = [explanation] if isinstance(explanation, Explanation) else list(explanation)
         names = [e.method["name"] if isinstance(e, Explanation) else "" for e in each]
-        given = {unique: e for unique, e in zip(labels_of(names), each, strict=True)}
+        given = dict(zip(labels_of(names), each, strict=True))
     if not given:
         raise BadInput("evaluate: no explanation was given")
     for label, e in given.items():
         if not isinstance(e, Explanation):
             raise BadInput(f"evaluate: expected an Explanation, got {type(e).__name__} ({label!r})")
         if e.several:
-            raise BadInput(f"evaluate: {label!r} explains several outputs at once; explain one target a row to score it")
+            raise BadInput(
+                f"evaluate: {label!r} explains several outputs at once; explain one target a row to score it"
+            )
     return given
 
 
@@ -98,25 +101,41 @@ def labels_of(names: Sequence[str]) -> list[str]:
 
 
 def ask_again(
-    model: Any, explanations: Mapping[str, Explanation], seed: int, run: Run, target: Any = None, space: Space | None = None
+    model: Any,
+    explanations: Mapping[str, Explanation],
+    seed: int,
+    run: Run,
+    target: Any = None,
+    space: Space | None = None,
 ) -> Question:
     """The question that stored explanations answered, checked to be the same for all."""
     first = next(iter(explanations.values()))
     for label, e in explanations.items():
         if e.data.shape != first.data.shape or not np.array_equal(e.data, first.data):
-            raise BadInput(f"evaluate: {label!r} explains other rows than the first explanation; score explanations of the same x together")
+            raise BadInput(
+                f"evaluate: {label!r} explains other rows than the first explanation; score explanations of "
+                "the same x together"
+            )
         if dict(e.target) != dict(first.target):
-            raise BadInput(f"evaluate: {label!r} explains target {e.target}, the first one {first.target}; use one target for all")
+            raise BadInput(
+                f"evaluate: {label!r} explains target {e.target}, the first one {first.target}; use one target for all"
+            )
     if target is None:
         if first.target["read"] not in READS:
-            raise BadInput(f"evaluate: the explanation reads a callable ({first.target['read']}); pass it again: target=Target(read=...)")
+            raise BadInput(
+                f"evaluate: the explanation reads a callable ({first.target['read']}); pass it again: "
+                "target=Target(read=...)"
+            )
         target = Target(first.target["index"], first.target["read"])
     wrapped = wrap(model)
     return ask(wrapped, again(first, wrapped), target, space, None, seed, run, int(first.details.get("first_row", 0)))
 
 
-def judge(question: Question, explanations: Mapping[str, Explanation], metrics: Sequence[Metric], seed: int, run: Run) -> list[Cell]:
-    """A cell for every explanation and metric, rows taken in blocks that share their values at x and at the reference."""
+def judge(
+    question: Question, explanations: Mapping[str, Explanation], metrics: Sequence[Metric], seed: int, run: Run
+) -> list[Cell]:
+    """A cell for every explanation and metric, rows taken in blocks that share their values at x and at the
+    reference."""
     rows = len(question.z)
     size = question.executor.batch_size
     starts = range(0, rows, size)
@@ -130,7 +149,9 @@ def judge(question: Question, explanations: Mapping[str, Explanation], metrics: 
         for m, metric in enumerate(metrics):
             missing = metric.needs - abilities(question.model)
             if missing:
-                raise Unsupported(f"{metric.name} needs {' and '.join(sorted(missing))}, which {question.model.name} does not give")
+                raise Unsupported(
+                    f"{metric.name} needs {' and '.join(sorted(missing))}, which {question.model.name} does not give"
+                )
             for label, e in explanations.items():
                 if metric.status(e) == "measured":
                     before = question.executor.cost.forwards
@@ -146,7 +167,9 @@ def judge(question: Question, explanations: Mapping[str, Explanation], metrics: 
     ]
 
 
-def _cell(label: str, explanation: Explanation, metric: Metric, marks: list[Marks] | None, forwards: int, rows: int) -> Cell:
+def _cell(
+    label: str, explanation: Explanation, metric: Metric, marks: list[Marks] | None, forwards: int, rows: int
+) -> Cell:
     common: dict[str, Any] = {
         "method": label,
         "metric": metric.label,
@@ -161,7 +184,14 @@ def _cell(label: str, explanation: Explanation, metric: Metric, marks: list[Mark
     }
     if marks is None:
         nothing = np.full(rows, np.nan)
-        return Cell(values=nothing, mean=float("nan"), low=float("nan"), high=float("nan"), status=metric.status(explanation), **common)
+        return Cell(
+            values=nothing,
+            mean=float("nan"),
+            low=float("nan"),
+            high=float("nan"),
+            status=metric.status(explanation),
+            **common,
+        )
     whole = join(marks)
     values = whole.values.numpy()
     low, high = interval(values)

@@ -1,14 +1,20 @@
 """Verdicts: four checks of a method, each with its figure and a threshold written down here.
 
-1. *Beats random.* Insertion minus deletion on the common grid, under the reference that is no method's own baseline, exceeds the mean of 10
-   random orders: the 95 % interval of the paired difference lies above 0 and, from 12 rows on, Wilcoxon's p after Holm's correction is under .05.
-2. *Depends on the weights.* With the last layer drawn afresh (three times, class held fixed, at most 40 rows) the rank correlation of the map with the original
+1. *Beats random.* Insertion minus deletion on the common grid, under the reference that is no method's own baseline,
+   exceeds the mean of 10
+   random orders: the 95 % interval of the paired difference lies above 0 and, from 12 rows on, Wilcoxon's p after
+   Holm's correction is under .05.
+2. *Depends on the weights.* With the last layer drawn afresh (three times, class held fixed, at most 40 rows) the rank
+   correlation of the map with the original
    is under .7.
-3. *Survives a change of reference.* Its place among the methods changes by at most one under the second reference, in at least 80 % of bootstrap resamples of the rows.
-4. *Finds a planted tag.* On digits whose class is decided by a small tag, at least half of its top pixels lie in the tag (as many pixels are taken as the tag
+3. *Survives a change of reference.* Its place among the methods changes by at most one under the second reference, in
+   at least 80 % of bootstrap resamples of the rows.
+4. *Finds a planted tag.* On digits whose class is decided by a small tag, at least half of its top pixels lie in the
+   tag (as many pixels are taken as the tag
    has bright ones, so that a method which is blind to black pixels can still find it whole).
 
-Trust: the first check and at least three in all pass, and none fails. Do not trust: check 1, 2 or 4 fails. Unclear: anything else.
+Trust: the first check and at least three in all pass, and none fails. Do not trust: check 1, 2 or 4 fails. Unclear:
+anything else.
 """
 
 from __future__ import annotations
@@ -67,10 +73,17 @@ def decide(evidence: Evidence) -> list[Verdict]:
     random, reference = beats_random(evidence), survives_reference(evidence)
     verdicts = []
     for done, (label, e) in enumerate(evidence.explanations.items()):
-        checks = (random[label], depends_on_weights(evidence, label), reference[label], finds_tag(evidence.wanted[label]))
+        checks = (
+            random[label],
+            depends_on_weights(evidence, label),
+            reference[label],
+            finds_tag(evidence.wanted[label]),
+        )
         if evidence.run.progress is not None:
             evidence.run.progress("checks", done + 1, len(evidence.explanations))
-        word, reason = ("control", "a trivial control, not an explanation") if e.details.get("control") else verdict_of(checks)
+        word, reason = (
+            ("control", "a trivial control, not an explanation") if e.details.get("control") else verdict_of(checks)
+        )
         verdicts.append(Verdict(label, word, checks, reason))
     return verdicts
 
@@ -117,7 +130,11 @@ def depends_on_weights(evidence: Evidence, label: str) -> Check:
     """Check 2: rank correlation of the map with the one of a model whose last layer is random."""
     name, method, original = "depends on the weights", evidence.wanted[label], evidence.explanations[label]
     if isinstance(method, Explanation):
-        return _silent(name, WEIGHTS_THRESHOLD, "the explanation was made elsewhere, so it cannot be made again with random weights")
+        return _silent(
+            name,
+            WEIGHTS_THRESHOLD,
+            "the explanation was made elsewhere, so it cannot be made again with random weights",
+        )
     rows = slice(0, REDRAWN_ROWS)
     target, quiet = evidence.question.target.take(rows), replace(evidence.run, progress=None)
     before = position_scores(original[rows]).flatten(1).numpy()
@@ -135,17 +152,23 @@ def depends_on_weights(evidence: Evidence, label: str) -> Check:
     seen = np.isfinite(rho).any(0)
     values = np.where(np.isfinite(rho), rho, 0).sum(0)[seen] / np.isfinite(rho).sum(0)[seen]
     if len(values) == 0:
-        return _silent(name, WEIGHTS_THRESHOLD, "the map is constant under random weights, so it has no order to compare")
+        return _silent(
+            name, WEIGHTS_THRESHOLD, "the map is constant under random weights, so it has no order to compare"
+        )
     mean, (low, high) = float(values.mean()), interval(values, evidence.seed)
     low, high = (mean, mean) if math.isnan(low) else (low, high)
     passed = True if high < WEIGHTS_THRESHOLD else False if low >= WEIGHTS_THRESHOLD else None
     verb = {True: "changes", False: "hardly changes", None: "may hardly change"}[passed]
-    reason = f"{verb} when the last layer is randomised: rank correlation {mean:.2f} [{low:.2f}, {high:.2f}] with the original"
+    reason = (
+        f"{verb} when the last layer is randomised: rank correlation {mean:.2f} [{low:.2f}, {high:.2f}] "
+        "with the original"
+    )
     return Check(name, mean, low, high, WEIGHTS_THRESHOLD, passed, reason)
 
 
 def survives_reference(evidence: Evidence) -> dict[str, Check]:
-    """Check 3: the share of bootstrap resamples in which a method's place changes by at most one between two references."""
+    """Check 3: the share of bootstrap resamples in which a method's place changes by at most one between two
+    references."""
     name = "survives a change of reference"
     first, second = _pair(evidence, 0), _pair(evidence, 1)
     judged = [label for label, e in evidence.explanations.items() if not e.details.get("control")]
@@ -154,7 +177,9 @@ def survives_reference(evidence: Evidence) -> dict[str, Check]:
         return {label: _silent(name, RANK_SHARE, reason) for label in evidence.explanations}
 
     def net(pair: tuple[str, str]) -> np.ndarray:
-        return np.stack([evidence.scores.cell(m, pair[0]).values - evidence.scores.cell(m, pair[1]).values for m in judged])
+        return np.stack(
+            [evidence.scores.cell(m, pair[0]).values - evidence.scores.cell(m, pair[1]).values for m in judged]
+        )
 
     a, b = net(first), net(second)
     rows = a.shape[1]
@@ -170,7 +195,10 @@ def survives_reference(evidence: Evidence) -> dict[str, Check]:
         share = float((moved[i] <= 1).mean())
         places_now = [int((-side.mean(1)).argsort(kind="stable").argsort(kind="stable")[i]) + 1 for side in (a, b)]
         passed = True if share >= RANK_SHARE else False if share < RANK_SHARE_FAIL else None
-        reason = f"place {places_now[0]} of {len(judged)} under one reference, {places_now[1]} under the other; within one place in {share:.0%} of resamples"
+        reason = (
+            f"place {places_now[0]} of {len(judged)} under one reference, {places_now[1]} under the "
+            f"other; within one place in {share:.0%} of resamples"
+        )
         checks[label] = Check(name, share, share, share, RANK_SHARE, passed, reason)
     return checks
 
@@ -179,7 +207,9 @@ def finds_tag(method: Method | Explanation) -> Check:
     """Check 4: precision of the top pixels on digits whose class is decided by a planted tag."""
     name = "finds a planted tag"
     if isinstance(method, Explanation):
-        return _silent(name, TAG_THRESHOLD, "the explanation was made elsewhere, so its method cannot be run on the tagged digits")
+        return _silent(
+            name, TAG_THRESHOLD, "the explanation was made elsewhere, so its method cannot be run on the tagged digits"
+        )
     try:
         values = _tag_precision(_Key(_transferred(method)))
     except (Unsupported, BadInput, ImportError) as error:
@@ -188,7 +218,15 @@ def finds_tag(method: Method | Explanation) -> Check:
     low, high = (mean, mean) if math.isnan(low) else (low, high)
     passed = True if low > TAG_THRESHOLD else False if high < TAG_THRESHOLD else None
     verb = {True: "finds", False: "misses", None: "half finds"}[passed]
-    return Check(name, mean, low, high, TAG_THRESHOLD, passed, f"{verb} a planted tag: {mean:.0%} [{low:.0%}, {high:.0%}] of its top pixels lie in it")
+    return Check(
+        name,
+        mean,
+        low,
+        high,
+        TAG_THRESHOLD,
+        passed,
+        f"{verb} a planted tag: {mean:.0%} [{low:.0%}, {high:.0%}] of its top pixels lie in it",
+    )
 
 
 class _Key:
@@ -237,7 +275,8 @@ def _tagged() -> tuple[Any, Any]:
 
 
 def _transferred(method: Method) -> Method:
-    """The method as it would be set up for the tagged digits: layers found by default, backgrounds and baselines of digits."""
+    """The method as it would be set up for the tagged digits: layers found by default, backgrounds and baselines of
+    digits."""
     from pellucid import data
 
     if not is_dataclass(method):
@@ -255,13 +294,14 @@ def _transferred(method: Method) -> Method:
 
 
 def _pair(evidence: Evidence, which: int) -> tuple[str, str] | None:
-    """Labels of (insertion, deletion) under the first or second reference, on the common grid if there is one; the unmatched reference comes first."""
+    """Labels of (insertion, deletion) under the first or second reference, on the common grid if there is one; the
+    unmatched reference comes first."""
     cells = [cell for cell in evidence.scores.cells if cell.family in ("insertion", "deletion")]
     shared = [cell for cell in cells if cell.granularity != "features"] or cells
-    by_reference: dict[tuple[Any, Any], dict[str, str]] = {}
-    matched: dict[tuple[Any, Any], bool] = {}
+    by_reference: dict[str, dict[str, str]] = {}
+    matched: dict[str, bool] = {}
     for cell in shared:
-        key = (cell.reference, cell.read, cell.granularity)
+        key = f"{cell.reference}/{cell.read}/{cell.granularity}"
         by_reference.setdefault(key, {})[cell.family] = cell.metric
         matched[key] = matched.get(key, False) or cell.matched
     whole = sorted((key for key, pair in by_reference.items() if len(pair) == 2), key=lambda key: matched[key])
@@ -274,4 +314,3 @@ def _pair(evidence: Evidence, which: int) -> tuple[str, str] | None:
 def _silent(name: str, threshold: float, reason: str) -> Check:
     """A check that does not apply."""
     return Check(name, math.nan, math.nan, math.nan, threshold, None, reason, applies=False)
-

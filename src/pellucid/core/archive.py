@@ -36,7 +36,7 @@ def save(explanation: Explanation, path: str | PathLike[str]) -> None:
         with os.fdopen(handle, "wb") as file:
             np.savez_compressed(file, **{_META: np.frombuffer(text.encode(), dtype=np.uint8)}, **arrays)  # type: ignore[arg-type]
         Path(temporary).chmod(0o666 & ~_umask())
-        os.replace(temporary, target)
+        Path(temporary).replace(target)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -54,15 +54,20 @@ def load(path: str | PathLike[str]) -> Explanation:
         if not isinstance(meta, dict):
             raise TypeError("not a record")
         if meta["schema"] > SCHEMA:
-            raise BadInput(f"load: {str(source)!r} has schema {meta['schema']}, this version reads up to {SCHEMA}; update pellucid")
+            raise BadInput(
+                f"load: {str(source)!r} has schema {meta['schema']}, this version reads up to {SCHEMA}; update pellucid"
+            )
         joined = {name: _join(value, arrays) for name, value in meta.items()}
         for name in ("dims", "feature_names", "output_names"):
             joined[name] = None if joined[name] is None else tuple(joined[name])
-        return Explanation(**{name: arrays.get(name) for name in _ARRAYS}, **joined)
+        whole: dict[str, Any] = {name: arrays.get(name) for name in _ARRAYS} | joined
+        return Explanation(**whole)
     except BadInput:
         raise
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise BadInput(f"load: {str(source)!r} is not a pellucid explanation or is damaged ({type(error).__name__}); save it again") from error
+        raise BadInput(
+            f"load: {str(source)!r} is not a pellucid explanation or is damaged ({type(error).__name__}); save it again"
+        ) from error
 
 
 def _split(value: Any, place: str, arrays: dict[str, Any]) -> Any:

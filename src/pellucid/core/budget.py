@@ -34,9 +34,10 @@ class Progress(Protocol):
 class Run:
     """How the work is done, never what is computed: a Run changes no number beyond rounding.
 
-    ``batch_size`` is the number of model rows in a call (None: a rule on the shapes); ``memory`` a bound in bytes on what a call
-    may hold for its backward pass (None: no bound but the batch rule); ``fold`` allows the private BatchNorm-folded copy
-    (None: where it helps); ``progress`` is told after each chunk. ``workers``, ``store`` and ``resume`` are for long jobs.
+    ``batch_size`` is the number of model rows in a call (None: a rule on the shapes); ``memory`` a bound in bytes on
+    what a call may hold for its backward pass (None: no bound but the batch rule); ``fold`` allows the private
+    BatchNorm-folded copy (None: where it helps); ``progress`` is told after each chunk. ``workers``, ``store`` and
+    ``resume`` are for long jobs.
     """
 
     workers: int = 1
@@ -56,7 +57,8 @@ class Run:
 
 @dataclass
 class Cost:
-    """What a computation used: model rows forwards and backwards, wall seconds, peak extra bytes, rows a call, folding."""
+    """What a computation used: model rows forwards and backwards, wall seconds, peak extra bytes, rows a call,
+    folding."""
 
     forwards: int = 0
     backwards: int = 0
@@ -116,8 +118,8 @@ class Executor:
 def batch_rows(entries: int, run: Run, bytes_per_row: int | None = None) -> int:
     """Model rows in one call: a fixed function of the size of a row and of what the run allows.
 
-    About four million input entries make a call (16 photos of 3 x 224 x 224, where the measured throughput on a CPU peaks),
-    at most 2,048 rows, as a power of two. ``Run.batch_size`` overrides the rule; ``Run.memory`` lowers it.
+    About four million input entries make a call (16 photos of 3 x 224 x 224, where the measured throughput on a CPU
+    peaks), at most 2,048 rows, as a power of two. ``Run.batch_size`` overrides the rule; ``Run.memory`` lowers it.
     """
     if run.batch_size is not None:
         return run.batch_size

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 class Comparison:
     """Several methods on the same rows, judged side by side.
 
-    ``explanations`` by label; ``scores`` every (method, metric); ``probabilities`` (B, K) or None for the predictions shown; ``truth`` the true
-    classes if the caller knows them; ``about`` title, data and model in words; ``warnings`` raised on the way; ``refused`` methods
-    that could not run, with the reason.
+    ``explanations`` by label; ``scores`` every (method, metric); ``probabilities`` (B, K) or None for the predictions
+    shown; ``truth`` the true classes if the caller knows them; ``about`` title, data and model in words; ``warnings``
+    raised on the way; ``refused`` methods that could not run, with the reason.
     """
 
     explanations: Mapping[str, Explanation]
@@ -48,7 +48,8 @@ class Comparison:
         return table
 
     def tests(self) -> pd.DataFrame:
-        """Paired differences from the mean of the random control: interval, Wilcoxon and t-test p-values, Holm-corrected."""
+        """Paired differences from the mean of the random control: interval, Wilcoxon and t-test p-values,
+        Holm-corrected."""
         import pandas as pd
 
         return pd.DataFrame([dict(row) for row in self.test_rows])
@@ -61,7 +62,13 @@ class Comparison:
         pairs = [(i, j) for i in range(len(a.methods)) for j in range(i + 1, len(a.methods))]
         return pd.DataFrame(
             [
-                {"a": a.methods[i], "b": a.methods[j], "correlation": a.correlation[i, j], "overlap": a.overlap[i, j], "chance": a.chance}
+                {
+                    "a": a.methods[i],
+                    "b": a.methods[j],
+                    "correlation": a.correlation[i, j],
+                    "overlap": a.overlap[i, j],
+                    "chance": a.chance,
+                }
                 for i, j in pairs
             ]
         )
@@ -93,4 +100,4 @@ class Comparison:
         """Write the comparison as one self-contained HTML page; returns its path."""
         from pellucid.reporting import html
 
-        return html.write(path, [self])
+        return str(html.write(path, [self]))

@@ -31,7 +31,8 @@ class Explanation:
     - ``base_values`` (B,) or (B, J): where the values add up from, or None; ``outputs`` likewise: f at x;
     - ``residual`` likewise: |sum of values - (outputs - base_values)|, None where the method promises nothing;
     - ``data`` (B, ...) the inputs; ``dims`` the axes of a row of values; ``players`` the label array, or None;
-    - ``method`` {name, fields}, ``target``, ``seed``, ``cost``, ``versions``, ``schema``, and ``details`` (JSON values and named arrays).
+    - ``method`` {name, fields}, ``target``, ``seed``, ``cost``, ``versions``, ``schema``, and ``details`` (JSON values
+      and named arrays).
     """
 
     values: Array
@@ -66,7 +67,9 @@ class Explanation:
         if step != 1:
             raise BadInput("an explanation is cut into consecutive rows only; use e[a:b]")
         per_row = ("values", "outputs", "data", "std_error", "base_values", "residual")
-        cut: dict[str, Any] = {name: None if getattr(self, name) is None else getattr(self, name)[start:stop] for name in per_row}
+        cut: dict[str, Any] = {
+            name: None if getattr(self, name) is None else getattr(self, name)[start:stop] for name in per_row
+        }
         if self.players is not None and self.details.get("players_by_row"):
             cut["players"] = self.players[start:stop]
         index = self.target.get("index")
@@ -102,13 +105,14 @@ class Explanation:
             return None
         gap = np.abs(self.outputs - self.base_values)
         exact = np.where(self.residual == 0, 0.0, np.nan)
-        return np.divide(self.residual, gap, out=exact, where=gap > 0)
+        relative: Array = np.divide(self.residual, gap, out=exact, where=gap > 0)
+        return relative
 
     def map(self) -> Array:
         """Values at input size: (B, H, W), (B, T) or (B, F), with a last axis J if several outputs are explained.
 
-        Signed, channels summed, never normalised. A player's value is spread evenly over its entries, so that the map sums to the values; a
-        layer's map is resized bilinearly, which keeps heights, not sums.
+        Signed, channels summed, never normalised. A player's value is spread evenly over its entries, so that the map
+        sums to the values; a layer's map is resized bilinearly, which keeps heights, not sums.
         """
         values = torch.from_numpy(np.ascontiguousarray(self.values))
         dims = self.dims
@@ -138,7 +142,13 @@ class Explanation:
         """The features with the largest absolute value in each row: columns row, output, feature, value, std_error."""
         frame = self.to_dataframe()
         order = frame["value"].abs().sort_values(ascending=False, kind="stable").index
-        return frame.loc[order].groupby(["row", "output"], sort=False).head(count).sort_values(["row", "output"], kind="stable").reset_index(drop=True)
+        return (
+            frame.loc[order]
+            .groupby(["row", "output"], sort=False)
+            .head(count)
+            .sort_values(["row", "output"], kind="stable")
+            .reset_index(drop=True)
+        )
 
     def to_dataframe(self) -> pd.DataFrame:
         """One line for each row, output and feature: columns row, output, feature, value, std_error."""
@@ -178,7 +188,7 @@ class Explanation:
     def _repr_html_(self) -> str:
         from pellucid.reporting import plot
 
-        return plot.notebook_html(self)
+        return str(plot.notebook_html(self))
 
     def to_shap(self) -> Any:
         """The same numbers as a ``shap.Explanation``, for shap's plots; needs the extra ``pellucid[shap]``."""

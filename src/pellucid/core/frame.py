@@ -23,8 +23,8 @@ _CATEGORIES = ("category", "ordered category")
 class Column:
     """One column: its name, and for text, categories and bools the values that its codes 0, 1, .. stand for.
 
-    ``values`` is None for a column of numbers. Codes are stable: values that come later (a background) get the next ones, unless the
-    dtype is ``closed``, as categories and bools are. ``dtype`` is the pandas dtype to give back.
+    ``values`` is None for a column of numbers. Codes are stable: values that come later (a background) get the next
+    ones, unless the dtype is ``closed``, as categories and bools are. ``dtype`` is the pandas dtype to give back.
     """
 
     name: Any
@@ -68,8 +68,10 @@ class Column:
         wrong = (whole != codes) | (whole < 0) | (whole >= len(self.values))
         if wrong.any():
             raise BadInput(
-                f"column {self.name!r} holds {listing(self.values)} as codes 0..{len(self.values) - 1}, and the method asked for "
-                f"{float(codes[wrong][0]):g}, which stands for none of them; use a removal that takes values from data, "
+                f"column {self.name!r} holds {listing(self.values)} as codes 0..{len(self.values) - 1}, and "
+                "the method asked for "
+                f"{float(codes[wrong][0]):g}, which stands for none of them; use a removal that takes values "
+                "from data, "
                 "such as removal.marginal(background)"
             )
         chosen = np.empty(len(codes), dtype=object)
@@ -110,7 +112,9 @@ class Frame:
                 {
                     "name": c.name if isinstance(c.name, (int, str)) else str(c.name),
                     "values": None if c.values is None else [_plain(value) for value in c.values],
-                    "dtype": _CATEGORIES[bool(c.dtype.ordered)] if hasattr(c.dtype, "categories") else c.dtype and str(c.dtype),
+                    "dtype": _CATEGORIES[bool(c.dtype.ordered)]
+                    if hasattr(c.dtype, "categories")
+                    else c.dtype and str(c.dtype),
                     "closed": c.closed,
                 }
                 for c in self.columns
@@ -128,13 +132,15 @@ class Frame:
         return tuple(str(c.name) for c in self.columns if c.text)
 
     def encode(self, frame: pd.DataFrame) -> Array:
-        """Numbers (R, F) of a DataFrame with these columns, in whatever order; float64, or the columns' own float type if they share one."""
+        """Numbers (R, F) of a DataFrame with these columns, in whatever order; float64, or the columns' own float type
+        if they share one."""
         names = [c.name for c in self.columns]
         missing = [name for name in names if name not in frame.columns]
         more = [name for name in frame.columns if name not in names]
         if missing or more:
             raise BadInput(
-                f"DataFrame: expected the columns {listing(names)}; missing {listing(missing)}, not expected {listing(more)}"
+                f"DataFrame: expected the columns {listing(names)}; missing {listing(missing)}, not expected "
+                f"{listing(more)}"
             )
         each = [c.encode(frame[c.name]) for c in self.columns]
         return np.stack(each, 1) if each else np.empty((len(frame), 0))
@@ -162,7 +168,9 @@ def _column(name: Any, series: pd.Series[Any]) -> Column:
     elif kind in "iuf":
         return Column(name)
     elif kind in "mMc":
-        raise BadInput(f"DataFrame: column {name!r} has dtype {dtype}; turn it into real numbers first, such as days since a date")
+        raise BadInput(
+            f"DataFrame: column {name!r} has dtype {dtype}; turn it into real numbers first, such as days since a date"
+        )
     else:
         entries = series.tolist()
         if all(isinstance(entry, numbers.Number) and not isinstance(entry, (bool, complex)) for entry in entries):
@@ -181,7 +189,8 @@ def _present(name: Any, series: pd.Series[Any]) -> None:
     gone = series.isna().to_numpy()
     if gone.any():
         raise BadInput(
-            f"DataFrame: column {name!r} has missing entries, first in row {int(gone.argmax())} ({int(gone.sum())} of {len(gone)} rows); "
+            f"DataFrame: column {name!r} has missing entries, first in row {int(gone.argmax())} "
+            f"({int(gone.sum())} of {len(gone)} rows); "
             "remove or impute them"
         )
 
@@ -192,7 +201,9 @@ def _numbers(series: pd.Series[Any]) -> Array:
     try:
         return series.to_numpy(dtype=kept, na_value=np.nan)
     except (TypeError, ValueError) as error:
-        raise BadInput(f"DataFrame: column {series.name!r} was expected to hold numbers, got dtype {dtype} ({error})") from None
+        raise BadInput(
+            f"DataFrame: column {series.name!r} was expected to hold numbers, got dtype {dtype} ({error})"
+        ) from None
 
 
 def _plain(value: Any) -> Any:

@@ -13,9 +13,17 @@ class Game(Protocol):
     ``n`` players with ``names``; ``calls`` counts the coalitions valued so far.
     """
 
-    n: int
-    names: tuple[str, ...]
     calls: int
+
+    @property
+    def n(self) -> int:
+        """Number of players."""
+        ...
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the players."""
+        ...
 
     def __call__(self, s: Tensor) -> Tensor:
         """Values (B, M, J) of coalitions s (B, M, n) in [0, 1]; 1 is present."""

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class Inputs:
     """A batch as a private tensor in the model's dtype and on its device.
 
-    ``kind`` is what it came as, and what a callable gets: "torch", "numpy" or "frame" (a DataFrame, whose columns and codes ``frame`` holds).
-    ``columns`` names the features, or is None.
+    ``kind`` is what it came as, and what a callable gets: "torch", "numpy" or "frame" (a DataFrame, whose columns and
+    codes ``frame`` holds). ``columns`` names the features, or is None.
     """
 
     tensor: Tensor
@@ -35,9 +35,9 @@ class Inputs:
 def read(x: Any, model: Model) -> Inputs:
     """A batch (B, ...) from what a user passes as x.
 
-    uint8 is scaled from 0..255 to the model's bounds (to [0, 1] where it has none); floats are cast to the model's dtype, whole numbers
-    too, unless they are ids. Pictures (PIL) become (B, channel, height, width), as numpy for a callable. Text, categories and bools of a
-    DataFrame become codes for a model that reads DataFrames.
+    uint8 is scaled from 0..255 to the model's bounds (to [0, 1] where it has none); floats are cast to the model's
+    dtype, whole numbers too, unless they are ids. Pictures (PIL) become (B, channel, height, width), as numpy for a
+    callable. Text, categories and bools of a DataFrame become codes for a model that reads DataFrames.
     """
     if isinstance(x, Inputs):
         return x
@@ -48,7 +48,8 @@ def read(x: Any, model: Model) -> Inputs:
         kind, frame = "frame", Frame.of(x)
         if frame.text and not model.reads_frames:
             raise BadInput(
-                f"x: column {frame.text[0]!r} of the DataFrame holds text or categories, and {model.name} takes numbers; "
+                f"x: column {frame.text[0]!r} of the DataFrame holds text or categories, and {model.name} "
+                "takes numbers; "
                 "encode them, or wrap a Pipeline or a function that takes the DataFrame"
             )
         tensor = torch.from_numpy(frame.encode(x))
@@ -64,7 +65,8 @@ def read(x: Any, model: Model) -> Inputs:
 
 
 def again(explanation: Explanation, model: Model) -> Inputs:
-    """The batch that a stored explanation explains, of the kind its user passed, so that a callable gets that kind again."""
+    """The batch that a stored explanation explains, of the kind its user passed, so that a callable gets that kind
+    again."""
     stored = explanation.details.get("input", {})
     frame = None if stored.get("frame") is None else Frame.restored(stored["frame"])
     kind = stored.get("kind", "torch")
@@ -90,7 +92,10 @@ def _checked(tensor: Tensor, model: Model, kind: str) -> Tensor:
         )
     cast = _cast(tensor, model, kind)
     if not bool(torch.isfinite(cast).all()):
-        raise BadInput(f"x: some entries of {tensor.dtype} are too large for {model.name}, which computes in {cast.dtype}; rescale them")
+        raise BadInput(
+            f"x: some entries of {tensor.dtype} are too large for {model.name}, which computes in "
+            f"{cast.dtype}; rescale them"
+        )
     return cast.to(model.device).contiguous()
 
 
@@ -126,7 +131,9 @@ def _array(x: Any) -> np.ndarray[Any, Any]:
         raise BadInput(f"x: expected a dense batch, got a sparse {type(x).__name__}; pass x.toarray()")
     if isinstance(x, (list, tuple)) and any(isinstance(entry, Tensor) for entry in x):
         shapes = [tuple(entry.shape) if isinstance(entry, Tensor) else type(entry).__name__ for entry in x]
-        raise BadInput(f"x: expected one batch, got a {type(x).__name__} of tensors {listing(shapes)}; pass torch.stack(x)")
+        raise BadInput(
+            f"x: expected one batch, got a {type(x).__name__} of tensors {listing(shapes)}; pass torch.stack(x)"
+        )
     try:
         return np.asarray(x)
     except (ValueError, TypeError) as error:

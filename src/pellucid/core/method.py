@@ -21,8 +21,9 @@ from pellucid.core.state import Done, State
 class Result:
     """An answer for a block of rows, before it is labelled.
 
-    ``values`` (B, *dims, J) or (B, n, J); ``std_error`` likewise or None, with ``covers`` saying which randomness it counts; ``base``
-    (B, J) is what the values add up from; ``details`` holds named extras whose first axis is rows where ``by_row`` names them.
+    ``values`` (B, *dims, J) or (B, n, J); ``std_error`` likewise or None, with ``covers`` saying which randomness it
+    counts; ``base`` (B, J) is what the values add up from; ``details`` holds named extras whose first axis is rows
+    where ``by_row`` names them.
     """
 
     values: Tensor
@@ -37,11 +38,12 @@ class Result:
 class Method(ABC):
     """An attribution method. Subclasses are frozen dataclasses of hyper-parameters.
 
-    Class attributes say what it is: ``needs`` of a model ("gradients", "layers", "predictions"); ``scope`` "local" or "global";
-    ``access`` "gradients", "layers" or "predictions"; ``stage`` "post-hoc" or "intrinsic"; ``ranking`` "signed" (large positive values
-    matter most) or "absolute"; ``reduction`` over channels "sum" or "sum of absolute values"; ``promise`` what its values must satisfy
-    ("completeness", "completeness by construction" or None); ``averaged`` whether gradients are averaged over a path, so that the
-    folded copy of the model may be used; ``control`` marks a trivial control.
+    Class attributes say what it is: ``needs`` of a model ("gradients", "layers", "predictions"); ``scope`` "local" or
+    "global"; ``access`` "gradients", "layers" or "predictions"; ``stage`` "post-hoc" or "intrinsic"; ``ranking``
+    "signed" (large positive values matter most) or "absolute"; ``reduction`` over channels "sum" or "sum of absolute
+    values"; ``promise`` what its values must satisfy ("completeness", "completeness by construction" or None);
+    ``averaged`` whether gradients are averaged over a path, so that the folded copy of the model may be used;
+    ``control`` marks a trivial control.
     """
 
     name: str
@@ -89,7 +91,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, (Tensor, np.ndarray)):
-        array = value.detach().cpu().float().numpy() if isinstance(value, Tensor) and value.dtype == torch.bfloat16 else np.asarray(value)
+        array = (
+            value.detach().cpu().float().numpy()
+            if isinstance(value, Tensor) and value.dtype == torch.bfloat16
+            else np.asarray(value)
+        )
         digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
         return {"array": digest, "shape": list(array.shape), "dtype": str(array.dtype)}
     if isinstance(value, (list, tuple, set, frozenset)):

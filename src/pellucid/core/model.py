@@ -22,21 +22,26 @@ SCALES = ("logit", "prob", "value")
 
 
 class Tape:
-    """What a layer returned during the last forward pass inside ``Model.capture``."""
+    """What layers returned during the last forward pass inside ``Model.capture``, by name, in the order they ran.
+
+    A layer that runs more than once stands where, and with what, it ran last. One that did not run, or returned no
+    tensor, is missing.
+    """
 
     def __init__(self) -> None:
-        self.value: Tensor | None = None
+        self.values: dict[str, Tensor] = {}
 
 
 class Model(ABC):
     """A function of a batch; row i of the output depends on row i of the input only, and calling it changes nothing.
 
-    ``x`` is in natural units (preprocessing belongs to the model). ``scale`` says what the outputs are: ``"logit"``, ``"prob"`` or
-    ``"value"``; while it is ``assumed``, nobody has said so, and a single column will make it ``"value"``. ``bounds`` is the valid
-    range of an input entry, or None. ``labels`` names the outputs, or is None. ``axis`` is the channel axis of the batch. ``ids`` means
-    that whole numbers in x are ids (of tokens) and stay whole. ``columns`` names the features of a table the model was made for.
-    ``reads_frames`` means that it takes DataFrames with text. ``kind`` and ``frame`` say what x came as (see ``receiving``).
-    ``no_gradient`` says why there is no gradient and what to do, where that needs saying.
+    ``x`` is in natural units (preprocessing belongs to the model). ``scale`` says what the outputs are: ``"logit"``,
+    ``"prob"`` or ``"value"``; while it is ``assumed``, nobody has said so, and a single column will make it
+    ``"value"``. ``bounds`` is the valid range of an input entry, or None. ``labels`` names the outputs, or is None.
+    ``axis`` is the channel axis of the batch. ``ids`` means that whole numbers in x are ids (of tokens) and stay whole.
+    ``columns`` names the features of a table the model was made for. ``reads_frames`` means that it takes DataFrames
+    with text. ``kind`` and ``frame`` say what x came as (see ``receiving``). ``no_gradient`` says why there is no
+    gradient and what to do, where that needs saying.
     """
 
     differentiable: bool = False
@@ -65,21 +70,38 @@ class Model(ABC):
         return self.matrix(self(x))
 
     def matrix(self, raw: Any) -> Tensor:
-        """A raw output as a matrix (B, K): a tensor, the ``logits`` or the single tensor of a dict, the first of a tuple."""
+        """A raw output as a matrix (B, K): a tensor, the ``logits`` or the single tensor of a dict, the first of a
+        tuple."""
         return as_matrix(raw)
 
     def layers(self) -> tuple[str, ...]:
         """Names of the layers that can be captured, in order of registration."""
-        raise Unsupported(f"{self.name} gives predictions only and has no layers; use feature_ablation() or random_attribution()")
+        raise Unsupported(
+            f"{self.name} gives predictions only and has no layers; use feature_ablation() or random_attribution()"
+        )
+
+    def layer_kind(self, layer: str) -> str | None:
+        """What a layer is, as far as it matters for finding one: "convolution", "norm", or None."""
+        return None
+
+    def affine(self, layer: str) -> tuple[Tensor, Tensor | None] | None:
+        """The weight and the bias of a layer, or None where it has no weight of its own."""
+        return None
 
     @contextmanager
-    def capture(self, layer: str) -> Iterator[Tape]:
-        """While open, every call of the model records what ``layer`` returned."""
+    def capture(self, *layers: str) -> Iterator[Tape]:
+        """While open, every call of the model records what these layers returned.
+
+        A recorded tensor is a private copy that later in-place operations do not reach. Where gradients are enabled it
+        is a node of the graph: the output can be differentiated with respect to it, also if nothing before it needs a
+        gradient.
+        """
         self.layers()
         yield Tape()
 
     def fast(self, x: Tensor) -> Model:
-        """A private copy for forward-only and path-averaged work, checked against this model on ``x``; itself if none is faster."""
+        """A private copy for forward-only and path-averaged work, checked against this model on ``x``; itself if none
+        is faster."""
         return self
 
     def randomised(self, seed: int) -> Model:
@@ -87,7 +109,8 @@ class Model(ABC):
         raise Unsupported(f"{self.name} has no weights to randomise")
 
     def receiving(self, batch: Inputs) -> Self:
-        """This model for inputs like these: a function gets the kind of array the user works with, "torch", "numpy" or "frame"."""
+        """This model for inputs like these: a function gets the kind of array the user works with, "torch", "numpy" or
+        "frame"."""
         twin = copy.copy(self)
         twin.kind, twin.frame = batch.kind, batch.frame
         return twin
@@ -96,7 +119,9 @@ class Model(ABC):
         """This model once some outputs (N, K) are known: an assumed scale is settled, and labels are checked."""
         twin, columns = copy.copy(self), outputs.shape[1]
         if self.labels is not None and len(self.labels) != columns:
-            raise BadInput(f"{self.name}: {len(self.labels)} labels were given for {columns} outputs: {listing(self.labels)}")
+            raise BadInput(
+                f"{self.name}: {len(self.labels)} labels were given for {columns} outputs: {listing(self.labels)}"
+            )
         if self.assumed:
             twin.assumed = False
             twin.scale = "value" if columns == 1 else self.scale
@@ -126,12 +151,20 @@ def as_matrix(raw: Any) -> Tensor:
         value = value[0]
     if isinstance(value, np.ndarray):
         if value.dtype.kind not in "fiub":
-            raise BadInput(f"the model returned an array of dtype {value.dtype}; expected numbers. Return probabilities or scores")
+            raise BadInput(
+                f"the model returned an array of dtype {value.dtype}; expected numbers. Return probabilities or scores"
+            )
         value = torch.from_numpy(np.ascontiguousarray(value))
     if not isinstance(value, Tensor):
-        raise BadInput(f"the model returned {type(raw).__name__}; expected a tensor (B,) or (B, K). Say what to read: Target(read=callable)")
+        raise BadInput(
+            f"the model returned {type(raw).__name__}; expected a tensor (B,) or (B, K). Say what to read: "
+            "Target(read=callable)"
+        )
     if value.is_complex():
-        raise BadInput("the model returned complex numbers; expected real ones. Say what to read: Target(read=lambda out: out.abs()[:, 0])")
+        raise BadInput(
+            "the model returned complex numbers; expected real ones. Say what to read: Target(read=lambda "
+            "out: out.abs()[:, 0])"
+        )
     if not value.is_floating_point():
         value = value.to(torch.get_default_dtype())
     if value.ndim == 1:

@@ -1,7 +1,7 @@
 """Which entries of z act together as one feature.
 
-``labels`` numbers the player of every entry, 0..n-1, with -1 for entries that are always present. A removal method adds and takes
-away players; a gradient method sums its entries. Public as ``pellucid.players``.
+``labels`` numbers the player of every entry, 0..n-1, with -1 for entries that are always present. A removal method adds
+and takes away players; a gradient method sums its entries. Public as ``pellucid.players``.
 """
 
 from __future__ import annotations
@@ -114,7 +114,8 @@ def each() -> Division:
 
 
 def positions() -> Division:
-    """Every position is a player, with all its channels (or embedding entries): a pixel, a token, a sample of a signal."""
+    """Every position is a player, with all its channels (or embedding entries): a pixel, a token, a sample of a
+    signal."""
 
     def divide(z: Tensor, dims: tuple[str, ...], names: Sequence[str] | None) -> Players:
         shape = tuple(z.shape[1:])
@@ -136,7 +137,9 @@ def grid(rows: int, columns: int | None = None) -> Division:
 
     def divide(z: Tensor, dims: tuple[str, ...], names: Sequence[str] | None) -> Players:
         if "height" not in dims or "width" not in dims:
-            raise BadInput(f"players.grid: needs images, axes (channel, height, width); got axes {dims}. Use players.groups(...)")
+            raise BadInput(
+                f"players.grid: needs images, axes (channel, height, width); got axes {dims}. Use players.groups(...)"
+            )
         h, w = dims.index("height"), dims.index("width")
         height, width = z.shape[1 + h], z.shape[1 + w]
         if rows > height or columns > width:
@@ -155,7 +158,8 @@ def grid(rows: int, columns: int | None = None) -> Division:
 def groups(groups: Mapping[str, Sequence[int | str]] | Sequence[Sequence[int]] | Any) -> Division:
     """Players given by name and members, or as an integer label array shaped like z (or like its positions).
 
-    ``groups({"size": [0, 1], "colour": [2]})``: members are entries of the flattened z, or column names; entries not named stay present.
+    ``groups({"size": [0, 1], "colour": [2]})``: members are entries of the flattened z, or column names; entries not
+    named stay present.
     """
 
     def divide(z: Tensor, dims: tuple[str, ...], names: Sequence[str] | None) -> Players:
@@ -172,7 +176,10 @@ def groups(groups: Mapping[str, Sequence[int | str]] | Sequence[Sequence[int]] |
             for entry in entries:
                 place = _entry(entry, len(labels), names)
                 if labels[place] >= 0:
-                    raise BadInput(f"players.groups: entry {entry!r} is in two groups, {titles[int(labels[place])]!r} and {titles[player]!r}")
+                    raise BadInput(
+                        f"players.groups: entry {entry!r} is in two groups, {titles[int(labels[place])]!r} "
+                        f"and {titles[player]!r}"
+                    )
                 labels[place] = player
         return Players(labels.reshape(shape), titles)
 
@@ -180,7 +187,8 @@ def groups(groups: Mapping[str, Sequence[int | str]] | Sequence[Sequence[int]] |
 
 
 def from_labels(labels: Tensor, z: Tensor, dims: tuple[str, ...]) -> Players:
-    """Players from a label array shaped like one row of z, like the batch, or like its positions without the channel axis."""
+    """Players from a label array shaped like one row of z, like the batch, or like its positions without the channel
+    axis."""
     shape = tuple(z.shape[1:])
     if labels.dtype.is_floating_point:
         raise BadInput(f"players: labels must be whole numbers, got {labels.dtype}")
@@ -194,7 +202,10 @@ def from_labels(labels: Tensor, z: Tensor, dims: tuple[str, ...]) -> Players:
     elif given == tuple(z.shape):
         by_row = True
     elif given != shape:
-        raise BadInput(f"players: labels must have the shape of one row of z {shape}, of the batch or of its positions {plane}; got {given}")
+        raise BadInput(
+            f"players: labels must have the shape of one row of z {shape}, of the batch or of its positions "
+            f"{plane}; got {given}"
+        )
     if by_row and len(labels) == 1:
         labels, by_row = labels[0], False
     n = int(labels.max()) + 1
@@ -202,7 +213,8 @@ def from_labels(labels: Tensor, z: Tensor, dims: tuple[str, ...]) -> Players:
 
 
 def resolve(players: Any, z: Tensor, dims: tuple[str, ...], names: Sequence[str] | None) -> Players | None:
-    """Players for z from what a user passes as ``players=``: None, Players, a division, a label array or a dict of groups."""
+    """Players for z from what a user passes as ``players=``: None, Players, a division, a label array or a dict of
+    groups."""
     if players is None:
         return None
     if isinstance(players, Players):
@@ -214,7 +226,10 @@ def resolve(players: Any, z: Tensor, dims: tuple[str, ...], names: Sequence[str]
         return players.divide(z, dims, names)
     if isinstance(players, (Mapping, Tensor, np.ndarray, list, tuple)):
         return groups(players).divide(z, dims, names)
-    raise BadInput(f"players: expected players.each(), players.grid(...), players.groups(...) or a label array, got {type(players).__name__}")
+    raise BadInput(
+        "players: expected players.each(), players.grid(...), players.groups(...) or a label array, got "
+        f"{type(players).__name__}"
+    )
 
 
 def feature_names(shape: tuple[int, ...], names: Sequence[str] | None) -> tuple[str, ...]:

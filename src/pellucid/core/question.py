@@ -20,7 +20,8 @@ from pellucid.core.target import Target
 class Question:
     """What is asked: the function, the rows at which it is asked, the seed, and the executor that pays for the answer.
 
-    ``first_row`` is the key of the first row's random draws; ``offset`` its place in the user's batch of ``rows_in_all`` rows.
+    ``first_row`` is the key of the first row's random draws; ``offset`` its place in the user's batch of
+    ``rows_in_all`` rows.
     """
 
     model: Model
@@ -47,7 +48,11 @@ class Question:
 
         if isinstance(self.space, Identity):
             return self.model.dims(tuple(self.z.shape[1:]))
-        return self.model.dims(tuple(self.z.shape[1:])) if self.z.shape == self.x.shape else ("feature",) * (self.z.ndim - 1)
+        return (
+            self.model.dims(tuple(self.z.shape[1:]))
+            if self.z.shape == self.x.shape
+            else ("feature",) * (self.z.ndim - 1)
+        )
 
     def bounds(self, who: str) -> tuple[float, float]:
         """The valid range of an input entry: the model's, else [0, 1] where x lies in it."""
@@ -55,7 +60,9 @@ class Question:
             return self.model.bounds
         if bool((self.x >= 0).all()) and bool((self.x <= 1).all()):
             return (0.0, 1.0)
-        raise BadInput(f"{who}: needs the range of an input entry and x leaves [0, 1]; say it with wrap(..., bounds=(low, high))")
+        raise BadInput(
+            f"{who}: needs the range of an input entry and x leaves [0, 1]; say it with wrap(..., bounds=(low, high))"
+        )
 
     def block(self, rows: slice) -> Question:
         """The same question about some of the rows."""
@@ -70,7 +77,8 @@ class Question:
         )
 
     def rows(self, rows: Tensor) -> Question:
-        """The same question about scattered rows; only for work that draws no random numbers, which are keyed by consecutive rows."""
+        """The same question about scattered rows; only for work that draws no random numbers, which are keyed by
+        consecutive rows."""
         target = self.target
         if isinstance(target.index, tuple):
             target = replace(target, index=tuple(target.index[row] for row in rows.tolist()))
@@ -82,7 +90,8 @@ class Question:
         return torch.arange(len(self.z), device=self.z.device)
 
     def gathered(self, values: Tensor, rows: Tensor) -> Tensor:
-        """Contributions (N, *dims, J) of entries as contributions (N, n, J) of players; as they are where no players were given."""
+        """Contributions (N, *dims, J) of entries as contributions (N, n, J) of players; as they are where no players
+        were given."""
         return values if self.players is None else self.players.take(rows).gather(values)
 
     def raw(self, z: Tensor) -> Any:
@@ -95,7 +104,10 @@ class Question:
         columns = self.columns
         score = self.target.score(raw, self.model.matrix, None if columns is None else columns[rows], self.model.scale)
         if len(score) != len(rows):
-            raise BadInput(f"the model returned {len(score)} rows for {len(rows)} inputs; row i of the output must belong to row i of the input")
+            raise BadInput(
+                f"the model returned {len(score)} rows for {len(rows)} inputs; row i of the output must "
+                "belong to row i of the input"
+            )
         if not bool(torch.isfinite(score).all()):
             raise BadInput(
                 f"the explained output (read={self.target.read_name!r}) is NaN or infinite at some inputs; "
@@ -121,24 +133,26 @@ class Question:
         with torch.enable_grad():
             z = z.detach().clone().requires_grad_()
             score = self.score(self.raw(z), rows)
-            grads = self.derivatives(score, z, needed=True)
+            grads = self.derivatives(score, z, needed="the input")
         return score.detach(), grads
 
-    def derivatives(self, score: Tensor, at: Tensor, needed: bool = False) -> Tensor:
+    def derivatives(self, score: Tensor, at: Tensor, needed: str | None = None) -> Tensor:
         """Gradients of each explained output with respect to a tensor of the graph: (*at.shape, J).
 
-        Where no path leads from the tensor to an output they are zero, or, with ``needed``, the question is refused.
+        Where no path leads from the tensor to an output they are zero, or, where ``needed`` says what the tensor is,
+        the question is refused.
         """
         count = score.shape[1]
         self.executor.cost.backwards += len(score) * count
         each = []
         for j in range(count):
             grad = None
-            if score.requires_grad:
+            if score.requires_grad and at.requires_grad:
                 (grad,) = torch.autograd.grad(score[:, j].sum(), at, retain_graph=j + 1 < count, allow_unused=True)
-            if grad is None and (needed or not score.requires_grad):
+            if grad is None and (needed is not None or not score.requires_grad):
                 raise Unsupported(
-                    f"no gradient flows from the input of {self.model.name} to the explained output: something on the way detaches it "
+                    f"no gradient flows from {needed or 'the input'} of {self.model.name} to the explained output: "
+                    "something on the way detaches it "
                     "or leaves torch; feature_ablation() and random_attribution() need predictions only"
                 )
             each.append(torch.zeros_like(at) if grad is None else grad)

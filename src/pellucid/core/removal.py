@@ -1,7 +1,8 @@
 """What an absent feature becomes. Public as ``pellucid.removal``.
 
-A removal fills z with one or more stand-ins; ``baseline=``, ``reference=`` and ``removal=`` all accept the same things: a number (fills z),
-an array in input units (is encoded), the name of a recipe without arguments ("uniform", "mean"), or one of the recipes below.
+A removal fills z with one or more stand-ins; ``baseline=``, ``reference=`` and ``removal=`` all accept the same things:
+a number (fills z), an array in input units (is encoded), the name of a recipe without arguments ("uniform", "mean"), or
+one of the recipes below.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ MOST_BACKGROUND = 1000
 class Removal(ABC):
     """A rule that says what absent entries of z become.
 
-    ``draws`` is how many stand-ins the value of a coalition averages over; ``sampled`` whether they are random (then they differ from
-    seed to seed, and their variance enters the standard error).
+    ``draws`` is how many stand-ins the value of a coalition averages over; ``sampled`` whether they are random (then
+    they differ from seed to seed, and their variance enters the standard error).
     """
 
     name: str = "removal"
@@ -74,7 +75,8 @@ class Baseline(Removal):
             value = value.unsqueeze(0)
         if value.shape[1:] != x.shape[1:] or len(value) not in (1, question.rows_in_all):
             raise BadInput(
-                f"baseline: an array must be shaped like x, {tuple(x.shape[1:])} or with a batch of 1 or {question.rows_in_all}; got {tuple(value.shape)}"
+                f"baseline: an array must be shaped like x, {tuple(x.shape[1:])} or with a batch of 1 or "
+                f"{question.rows_in_all}; got {tuple(value.shape)}"
             )
         if len(value) > 1:
             value = value[question.offset : question.offset + len(x)]
@@ -91,13 +93,17 @@ class Mean(Removal):
         x, dims = question.x, question.model.dims(tuple(question.x.shape[1:]))
         axes = [i + 1 for i, dim in enumerate(dims) if dim in ("height", "width", "time", "token")]
         if not axes:
-            raise BadInput(f"removal.mean: needs positions to average over; the input has axes {dims}. Use removal.marginal(background)")
+            raise BadInput(
+                f"removal.mean: needs positions to average over; the input has axes {dims}. Use "
+                "removal.marginal(background)"
+            )
         return question.space.encode(x.mean(axes, keepdim=True).expand_as(x)).unsqueeze(1)
 
 
 @dataclass(frozen=True)
 class Blur(Removal):
-    """Absent features take the value of the Gaussian-blurred picture, ``sigma`` in pixels; weights are renormalised at the border."""
+    """Absent features take the value of the Gaussian-blurred picture, ``sigma`` in pixels; weights are renormalised at
+    the border."""
 
     sigma: float
     name: str = field(default="blur", repr=False)
@@ -111,7 +117,9 @@ class Blur(Removal):
         dims = question.model.dims(tuple(x.shape[1:]))
         axes = [i + 1 for i, dim in enumerate(dims) if dim in ("height", "width", "time")]
         if not axes:
-            raise BadInput(f"removal.blur: needs an image or a signal; the input has axes {dims}. Use removal.marginal(background)")
+            raise BadInput(
+                f"removal.blur: needs an image or a signal; the input has axes {dims}. Use removal.marginal(background)"
+            )
         for axis in axes:
             place = torch.arange(x.shape[axis], device=x.device, dtype=x.dtype)
             weight = torch.exp(-((place[:, None] - place[None, :]) ** 2) / (2 * self.sigma**2))
@@ -135,7 +143,9 @@ class Uniform(Removal):
         x = question.x
         low, high = question.bounds("removal.uniform")
         blocks = [
-            rng.uniform(question.seed, "removal.uniform", draw, question.first_row, len(x), x[0].numel()).reshape(x.shape).to(x)
+            rng.uniform(question.seed, "removal.uniform", draw, question.first_row, len(x), x[0].numel())
+            .reshape(x.shape)
+            .to(x)
             for draw in draws
         ]
         return torch.stack([question.space.encode(low + (high - low) * block) for block in blocks], 1)
@@ -143,7 +153,8 @@ class Uniform(Removal):
 
 @dataclass(frozen=True, eq=False)
 class Marginal(Removal):
-    """Absent features take their values from background rows, all of them, or ``samples`` of them in a balanced draw."""
+    """Absent features take their values from background rows, all of them, or ``samples`` of them in a balanced
+    draw."""
 
     background: Tensor
     samples: int | None = None
@@ -174,7 +185,11 @@ class Marginal(Removal):
         size = len(background)
         passes = range(draws.start // size, (draws.stop - 1) // size + 1)
         order = torch.cat(
-            [rng.permutation(question.seed, "removal.marginal", turn, question.first_row, len(question.z), size) for turn in passes], 1
+            [
+                rng.permutation(question.seed, "removal.marginal", turn, question.first_row, len(question.z), size)
+                for turn in passes
+            ],
+            1,
         )
         chosen = order[:, draws.start - passes.start * size : draws.stop - passes.start * size]
         return background[chosen.to(background.device)]
@@ -183,7 +198,10 @@ class Marginal(Removal):
         """The background in the model's dtype and device, checked against x."""
         background = self.background.to(question.x)
         if background.shape[1:] != question.x.shape[1:]:
-            raise BadInput(f"background: rows must be shaped like x, {tuple(question.x.shape[1:])}; got {tuple(background.shape[1:])}")
+            raise BadInput(
+                f"background: rows must be shaped like x, {tuple(question.x.shape[1:])}; got "
+                f"{tuple(background.shape[1:])}"
+            )
         return background
 
 
@@ -219,8 +237,9 @@ def uniform() -> Uniform:
 def marginal(background: Any, draws: int | None = None) -> Marginal:
     """Absent features take their values jointly from background rows, independently of the present ones.
 
-    ``background`` (R, ...) is in input units. v(S) averages over all R rows; more than 1,000 are refused: pass ``draws=k`` for a balanced
-    sample of k rows (each full pass uses every row once), whose variance enters the standard error.
+    ``background`` (R, ...) is in input units. v(S) averages over all R rows; more than 1,000 are refused: pass
+    ``draws=k`` for a balanced sample of k rows (each full pass uses every row once), whose variance enters the standard
+    error.
     """
     rows = as_tensor(background, "marginal")
     if rows.ndim < 2 or len(rows) == 0:
@@ -244,7 +263,10 @@ def of(value: Any) -> Removal:
         return value
     if isinstance(value, str):
         if value not in NAMED:
-            raise BadInput(f"removal: {value!r} is not known; use a number, an array, a removal or one of {', '.join(map(repr, NAMED))}")
+            raise BadInput(
+                f"removal: {value!r} is not known; use a number, an array, a removal or one of "
+                f"{', '.join(map(repr, NAMED))}"
+            )
         return NAMED[value]()
     return baseline(value)
 

@@ -35,7 +35,8 @@ def uniform(seed: int, stream: str, draw: int, first_row: int, rows: int, size: 
 def normal(seed: int, stream: str, draw: int, first_row: int, rows: int, size: int) -> Tensor:
     """Independent N(0, 1) numbers, (rows, size) float64, by inversion so that each takes exactly one uniform."""
     tiny = 2.0**-54  # a uniform of exactly 0 would map to minus infinity
-    return torch.special.ndtri(uniform(seed, stream, draw, first_row, rows, size).clamp_min(tiny))
+    numbers: Tensor = torch.special.ndtri(uniform(seed, stream, draw, first_row, rows, size).clamp_min(tiny))
+    return numbers
 
 
 def integers(seed: int, stream: str, draw: int, first_row: int, rows: int, size: int, high: int) -> Tensor:

@@ -1,4 +1,5 @@
-"""What the metrics say of explanations: dumb, labelled numbers. Statistics are made in ``metrics``, plots in ``reporting``."""
+"""What the metrics say of explanations: dumb, labelled numbers. Statistics are made in ``metrics``, plots in
+``reporting``."""
 
 from __future__ import annotations
 
@@ -18,10 +19,11 @@ Array = np.ndarray[Any, Any]
 class Cell:
     """One method under one metric, a number for each row.
 
-    ``metric`` is the full label ("insertion, uniform reference, 7 x 7 patches"); ``family`` its recipe ("insertion"). ``values`` (B,);
-    ``mean`` with a 95 % interval ``low``..``high`` over rows. ``fractions`` (F,) and ``curve`` (B, F) where the score is an area; then ``points``
-    (B,) is the area in the paper's percent points (5 % to 45 %). ``matched`` marks a reference that is the method's own baseline.
-    ``status`` is "measured", or says in words why there is no number. ``control`` marks a trivial control.
+    ``metric`` is the full label ("insertion, uniform reference, 7 x 7 patches"); ``family`` its recipe ("insertion").
+    ``values`` (B,); ``mean`` with a 95 % interval ``low``..``high`` over rows. ``fractions`` (F,) and ``curve`` (B, F)
+    where the score is an area; then ``points`` (B,) is the area in the paper's percent points (5 % to 45 %).
+    ``matched`` marks a reference that is the method's own baseline. ``status`` is "measured", or says in words why
+    there is no number. ``control`` marks a trivial control.
     """
 
     method: str
@@ -82,7 +84,8 @@ class Scores:
 
     @property
     def table(self) -> pd.DataFrame:
-        """One line for each (method, metric): mean, 95 % interval over rows, direction, rows, area in points, matched, status."""
+        """One line for each (method, metric): mean, 95 % interval over rows, direction, rows, area in points, matched,
+        status."""
         import pandas as pd
 
         return pd.DataFrame(
@@ -114,7 +117,12 @@ class Scores:
         table.insert(3, "rank", (sign * table["mean"]).groupby(table["metric"], sort=False).rank(method="min"))
         order = {metric: i for i, metric in enumerate(self.metrics)}
         keys = table["metric"].map(order)
-        return table.assign(_order=keys).sort_values(["_order", "rank"], kind="stable").drop(columns="_order").reset_index(drop=True)
+        return (
+            table.assign(_order=keys)
+            .sort_values(["_order", "rank"], kind="stable")
+            .drop(columns="_order")
+            .reset_index(drop=True)
+        )
 
     @property
     def curves(self) -> pd.DataFrame:
@@ -134,4 +142,8 @@ class Scores:
             for cell in self.cells
             if cell.curve is not None and cell.fractions is not None
         ]
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["method", "metric", "row", "fraction", "value"])
+        return (
+            pd.concat(frames, ignore_index=True)
+            if frames
+            else pd.DataFrame(columns=["method", "metric", "row", "fraction", "value"])
+        )

@@ -11,13 +11,25 @@ from torch import Tensor
 class Space(Protocol):
     """A pair of maps between inputs and the coordinates to explain. Every method works in every space.
 
-    ``exact`` means decode(encode(x)) = x; otherwise the reconstruction error is recorded in the result. ``names`` are the names of the
-    coordinates (None: from the input); ``groups`` is a label array for the players the space implies (None: every entry of z).
+    ``exact`` means decode(encode(x)) = x; otherwise the reconstruction error is recorded in the result. ``names`` are
+    the names of the coordinates (None: from the input); ``groups`` is a label array for the players the space implies
+    (None: every entry of z).
     """
 
-    exact: bool
-    names: tuple[str, ...] | None
-    groups: Tensor | None
+    @property
+    def exact(self) -> bool:
+        """Whether decode(encode(x)) = x."""
+        ...
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """Names of the coordinates, or None to name them after the input."""
+        ...
+
+    @property
+    def groups(self) -> Tensor | None:
+        """Labels of the players that the space implies, or None."""
+        ...
 
     def encode(self, x: Tensor) -> Tensor:
         """Coordinates z (B, *dims) of inputs x."""

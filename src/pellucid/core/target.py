@@ -21,8 +21,9 @@ Index = int | str | tuple[int | str, ...] | None
 class Target:
     """One scalar of the output for each row (or all of them).
 
-    ``index``: a column (int), a label (str), one of these for each row (a sequence), ``"all"``, or None for the predicted class, which
-    is looked up once and stored. ``read``: what is read off at that column, with z the outputs (B, K):
+    ``index``: a column (int), a label (str), one of these for each row (a sequence), ``"all"``, or None for the
+    predicted class, which is looked up once and stored. ``read``: what is read off at that column, with z the outputs
+    (B, K):
 
     - ``"raw"`` z_c as the model gives it;
     - ``"logit"`` z_c of a logit model, log p_c of a probability model;
@@ -50,7 +51,11 @@ class Target:
     def resolved(self) -> bool:
         """Whether the index no longer depends on a prediction or on label names."""
         index = self.index
-        return callable(self.read) or index == "all" or (isinstance(index, tuple) and all(isinstance(i, int) for i in index))
+        return (
+            callable(self.read)
+            or index == "all"
+            or (isinstance(index, tuple) and all(isinstance(i, int) for i in index))
+        )
 
     @property
     def several(self) -> bool:
@@ -70,7 +75,9 @@ class Target:
         index = self.index
         if index is None:
             if not bool(torch.isfinite(outputs).all()):
-                raise BadInput("Target: the model's output has NaN or infinite entries, so no class is predicted; name the target")
+                raise BadInput(
+                    "Target: the model's output has NaN or infinite entries, so no class is predicted; name the target"
+                )
             return replace(self, index=tuple(outputs.argmax(1).tolist()))
         each = index if isinstance(index, tuple) else (index,) * rows
         if len(each) != rows:
@@ -88,17 +95,23 @@ class Target:
         return replace(self, index=self.index[rows]) if isinstance(self.index, tuple) else self
 
     def score(self, raw: Any, outputs: Callable[[Any], Tensor], columns: Tensor | None, scale: str) -> Tensor:
-        """The explained numbers (N, J) from one raw output; ``outputs`` turns it into a matrix, ``columns`` is (N,) or None."""
+        """The explained numbers (N, J) from one raw output; ``outputs`` turns it into a matrix, ``columns`` is (N,) or
+        None."""
         if callable(self.read):
             number = self.read(raw)
             if not isinstance(number, Tensor):
                 number = torch.as_tensor(np.asarray(number))
             if number.ndim != 1:
-                raise BadInput(f"Target: the read function must return one number a row, shape (B,); it returned {tuple(number.shape)}")
+                raise BadInput(
+                    "Target: the read function must return one number a row, shape (B,); it returned "
+                    f"{tuple(number.shape)}"
+                )
             return number.unsqueeze(1)
         z = outputs(raw)
         if columns is None:
-            return torch.cat([_read(self.read, z, torch.full((len(z),), k, device=z.device), scale) for k in range(z.shape[1])], 1)
+            return torch.cat(
+                [_read(self.read, z, torch.full((len(z),), k, device=z.device), scale) for k in range(z.shape[1])], 1
+            )
         return _read(self.read, z, columns, scale)
 
 
@@ -116,7 +129,9 @@ def _read(read: str, z: Tensor, columns: Tensor, scale: str) -> Tensor:
     if read == "margin":
         if z.shape[1] == 1:  # one column: the other class is its complement
             return 2 * one - 1 if scale == "prob" else one
-        others = z.masked_fill(torch.zeros_like(z, dtype=torch.bool).scatter(1, columns.to(z.device).unsqueeze(1), True), -torch.inf)
+        others = z.masked_fill(
+            torch.zeros_like(z, dtype=torch.bool).scatter(1, columns.to(z.device).unsqueeze(1), True), -torch.inf
+        )
         return one - others.amax(1, keepdim=True)
     if read == "logit":
         return one.log() if scale == "prob" else one
@@ -132,11 +147,7 @@ def _read(read: str, z: Tensor, columns: Tensor, scale: str) -> Tensor:
 
 
 def _plain(index: Any) -> Index:
-    if isinstance(index, Tensor):
-        index = index.tolist()
-    elif isinstance(index, (np.ndarray, np.generic)):
-        index = index.tolist()
-    elif hasattr(index, "tolist") and not isinstance(index, (str, int)):  # a pandas Series
+    if hasattr(index, "tolist"):  # a tensor, an array, a numpy scalar, a pandas Series
         index = index.tolist()
     if isinstance(index, bool):
         raise BadInput(f"Target: index must be a column number or a label, got {index!r}")
@@ -150,7 +161,10 @@ def _plain(index: Any) -> Index:
 def _column(entry: int | str, columns: int, labels: Sequence[str] | None) -> int:
     if isinstance(entry, str):
         if labels is None:
-            raise BadInput(f"Target: label {entry!r} was given but the model has no labels; use wrap(..., labels=[...]) or a column number")
+            raise BadInput(
+                f"Target: label {entry!r} was given but the model has no labels; use wrap(..., labels=[...]) "
+                "or a column number"
+            )
         if entry not in labels:
             raise BadInput(f"Target: label {entry!r} not found; have {listing(labels)}")
         return list(labels).index(entry)

@@ -13,7 +13,8 @@ WORDS = ("trust", "unclear", "do not trust", "control")
 class Check:
     """One check of one method: its figure with a 95 % interval, the threshold, and the outcome.
 
-    ``passed`` is True, False, or None where the interval does not decide or the check does not apply; ``reason`` says which in a sentence.
+    ``passed`` is True, False, or None where the interval does not decide or the check does not apply; ``reason`` says
+    which in a sentence.
     """
 
     name: str
@@ -40,8 +41,8 @@ class Verdict:
 class Disagreement:
     """How much methods agree, pair by pair, averaged over rows.
 
-    ``correlation`` (m, m): mean Spearman rank correlation of the scores of positions on one common grid; ``overlap`` (m, m): mean share of the
-    top ``fraction`` positions in common; ``chance`` is the overlap two random orders have.
+    ``correlation`` (m, m): mean Spearman rank correlation of the scores of positions on one common grid; ``overlap``
+    (m, m): mean share of the top ``fraction`` positions in common; ``chance`` is the overlap two random orders have.
     """
 
     methods: tuple[str, ...]

@@ -14,7 +14,8 @@ from pellucid.core.removal import Removal
 
 @dataclass
 class RemovalGame:
-    """v(S) = mean over stand-ins of f(z on S, stand-in elsewhere); partial presence s in [0, 1] mixes the two linearly."""
+    """v(S) = mean over stand-ins of f(z on S, stand-in elsewhere); partial presence s in [0, 1] mixes the two
+    linearly."""
 
     question: Question
     removal: Removal

@@ -110,8 +110,11 @@ class PathIntegral(Method):
         """The baselines of some draws, (B, len(draws), *dims)."""
         return self.baseline.absent(question, draws).expand(len(question.z), len(draws), *question.z.shape[1:])
 
-    def _integral(self, question: Question, starts: Tensor, first: int, alpha: Tensor, weight: Tensor, points: range) -> Tensor:
-        """What some (baseline, node) points contribute to the integral, (B, *dims, J); ``starts`` holds baselines from draw ``first`` on."""
+    def _integral(
+        self, question: Question, starts: Tensor, first: int, alpha: Tensor, weight: Tensor, points: range
+    ) -> Tensor:
+        """What some (baseline, node) points contribute to the integral, (B, *dims, J); ``starts`` holds baselines from
+        draw ``first`` on."""
         z, steps, draws = question.z, len(alpha), self.baseline.draws
         rows, count = len(z), len(points)
         total: Tensor | None = None
@@ -137,11 +140,14 @@ class PathIntegral(Method):
     def _base(self, question: Question) -> Tensor:
         """f at the baselines, averaged over them, (B, J)."""
         draws = self.baseline.draws
-        total = sum(question.value(self._starts(question, range(d, d + 1))[:, 0], question.every_row()) for d in range(draws))
+        total = sum(
+            question.value(self._starts(question, range(d, d + 1))[:, 0], question.every_row()) for d in range(draws)
+        )
         return torch.as_tensor(total) / draws
 
     def attribute(self, question: Question) -> Result:
-        """Bisect the path, doubling the panels of the rule, for every row whose residual or values still move by more than the tolerance."""
+        """Bisect the path, doubling the panels of the rule, for every row whose residual or values still move by more
+        than the tolerance."""
         tolerance = self.tolerance or math.inf
         base, here = self._base(question), question.here()
         gap = (here - base).abs()
@@ -169,7 +175,8 @@ class PathIntegral(Method):
             panels *= 2
         if len(active):
             warnings.warn(
-                f"integrated_gradients: {len(active)} of {len(question.z)} rows did not reach tolerance {tolerance:g} within "
+                f"integrated_gradients: {len(active)} of {len(question.z)} rows did not reach tolerance "
+                f"{tolerance:g} within "
                 f"{self.most_steps} steps; look at residual_relative, or raise the tolerance",
                 Unreliable,
                 stacklevel=2,

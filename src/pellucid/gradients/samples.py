@@ -51,7 +51,9 @@ class Smoothed(Method):
         z, share = question.z, _per_chunk(question, self.samples)
         draws = range(index * share, min((index + 1) * share, self.samples))
         spread = self.sigma * (z.flatten(1).amax(1) - z.flatten(1).amin(1))
-        noise = [rng.normal(question.seed, "smooth_grad", draw, question.first_row, len(z), z[0].numel()) for draw in draws]
+        noise = [
+            rng.normal(question.seed, "smooth_grad", draw, question.first_row, len(z), z[0].numel()) for draw in draws
+        ]
         at = torch.cat([z + along(spread, z) * block.reshape(z.shape).to(z) for block in noise])
         rows = question.every_row().repeat(len(draws))
 
@@ -69,9 +71,10 @@ class Smoothed(Method):
 class Expected(Method):
     """Expected gradients (see ``methods.expected_gradients``).
 
-    With at least two draws for every background row the rows are strata: each gets the same number of draws of alpha (one more for the first
-    ones if it does not divide), their means are averaged with equal weight, and the error counts alpha alone. With fewer, rows are drawn
-    in balanced passes, and the error counts alpha and the background, as if rows were drawn independently (a little too large).
+    With at least two draws for every background row the rows are strata: each gets the same number of draws of alpha
+    (one more for the first ones if it does not divide), their means are averaged with equal weight, and the error
+    counts alpha alone. With fewer, rows are drawn in balanced passes, and the error counts alpha and the background, as
+    if rows were drawn independently (a little too large).
     """
 
     background: Marginal
@@ -106,7 +109,9 @@ class Expected(Method):
         start = index * each + min(index, more)
         draws = range(start, start + each + (index < more))
         stratum = question.space.encode(self.background.rows(question)[index : index + 1])
-        moments = self._moments(question, draws, stratum.unsqueeze(1).expand(len(question.z), len(draws), *question.z.shape[1:]))
+        moments = self._moments(
+            question, draws, stratum.unsqueeze(1).expand(len(question.z), len(draws), *question.z.shape[1:])
+        )
         return Sums({"mean": moments.mean, "variance": moments.std_error**2})
 
     def result(self, question: Question, state: Any) -> Result:
@@ -114,10 +119,22 @@ class Expected(Method):
         if isinstance(state, Moments):
             used = min(self.samples, len(self.background.background))
             base = self._base(question, self._drawn(question, range(used)))
-            return Result(state.mean, state.std_error, "the draws of alpha and of the background", base, details=details)
+            return Result(
+                state.mean, state.std_error, "the draws of alpha and of the background", base, details=details
+            )
         size = len(self.background.background)
-        every = question.space.encode(self.background.rows(question)).unsqueeze(0).expand(len(question.z), size, *question.z.shape[1:])
-        return Result(state["mean"] / size, state["variance"].sqrt() / size, "the draws of alpha", self._base(question, every), details=details)
+        every = (
+            question.space.encode(self.background.rows(question))
+            .unsqueeze(0)
+            .expand(len(question.z), size, *question.z.shape[1:])
+        )
+        return Result(
+            state["mean"] / size,
+            state["variance"].sqrt() / size,
+            "the draws of alpha",
+            self._base(question, every),
+            details=details,
+        )
 
     def _drawn(self, question: Question, draws: range) -> Tensor:
         return Marginal(self.background.background, self.samples).absent(question, draws)
@@ -125,7 +142,9 @@ class Expected(Method):
     def _moments(self, question: Question, draws: range, starts: Tensor) -> Moments:
         """Moments over draws of (z - b) * gradient at b + alpha (z - b), ``starts`` (B, len(draws), *dims)."""
         z = question.z
-        alphas = torch.stack([rng.uniform(question.seed, self.name, draw, question.first_row, len(z), 1)[:, 0] for draw in draws])
+        alphas = torch.stack(
+            [rng.uniform(question.seed, self.name, draw, question.first_row, len(z), 1)[:, 0] for draw in draws]
+        )
         rows = question.every_row()
 
         def work(part: slice) -> Tensor:

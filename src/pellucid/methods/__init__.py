@@ -4,7 +4,24 @@ from pellucid.methods.control import random_attribution
 from pellucid.methods.gradient import expected_gradients, input_x_gradient, integrated_gradients, saliency, smooth_grad
 from pellucid.methods.removal import feature_ablation
 
-CATALOGUE = (saliency, input_x_gradient, integrated_gradients, expected_gradients, smooth_grad, feature_ablation, random_attribution)
+CATALOGUE = (
+    saliency,
+    input_x_gradient,
+    integrated_gradients,
+    expected_gradients,
+    smooth_grad,
+    feature_ablation,
+    random_attribution,
+)
 """Every recipe, in the order of the documentation."""
 
-__all__ = ["CATALOGUE", "expected_gradients", "feature_ablation", "input_x_gradient", "integrated_gradients", "random_attribution", "saliency", "smooth_grad"]
+__all__ = [
+    "CATALOGUE",
+    "expected_gradients",
+    "feature_ablation",
+    "input_x_gradient",
+    "integrated_gradients",
+    "random_attribution",
+    "saliency",
+    "smooth_grad",
+]

@@ -34,6 +34,7 @@ class Random(Method):
 def random_attribution() -> Method:
     """What an order of the features that knows nothing scores: the control of every comparison.
 
-    Independent U[0, 1) values, the same for every output. Returns values like z. Cost: none beyond the prediction. Source: samek2017.
+    Independent U[0, 1) values, the same for every output. Returns values like z. Cost: none beyond the prediction.
+    Source: samek2017.
     """
     return Random()

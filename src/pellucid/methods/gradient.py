@@ -29,8 +29,8 @@ def saliency() -> Method:
 def input_x_gradient() -> Method:
     """How much each entry contributes to a linear approximation of the output at x.
 
-    s_i = z_i ∂f/∂z_i. Returns values like z; they sum to f(x) only where f is linear through the origin, so nothing is promised.
-    Cost: 1 forward and 1 backward a row and output. Source: shrikumar2016.
+    s_i = z_i ∂f/∂z_i. Returns values like z; they sum to f(x) only where f is linear through the origin, so nothing is
+    promised. Cost: 1 forward and 1 backward a row and output. Source: shrikumar2016.
     """
     return Gradient("input_x_gradient", times_input=True)
 
@@ -40,13 +40,15 @@ def integrated_gradients(
 ) -> Method:
     """How much each entry adds to f on the straight way from a baseline to x.
 
-    IG_i = (z_i - b_i) ∫₀¹ ∂f/∂z_i (b + α (z - b)) dα, by quadrature; Σ IG = f(x) - f(b), and the residual says how nearly.
+    IG_i = (z_i - b_i) ∫₀¹ ∂f/∂z_i (b + α (z - b)) dα, by quadrature; Σ IG = f(x) - f(b), and the residual says how
+    nearly.
 
-    ``steps``: gradient evaluations a row (with ``tolerance``: in each panel). ``baseline``: a number, an array, or a removal; with several
-    stand-ins (a background) their integrals are averaged. ``rule``: "gauss_legendre" (exact for polynomial gradients), "trapezoid"
-    (the authors' code), "left", "right". ``tolerance``: bisect the path, doubling the panels, until the residual and the largest change of a value are both
-    under tolerance x |f(x) - f(b)|, at most 4,096 evaluations a row and baseline; rows that do not get there raise ``Unreliable``.
-    Returns values like z. Cost: steps forwards and backwards a row and output. Source: sundararajan2017.
+    ``steps``: gradient evaluations a row (with ``tolerance``: in each panel). ``baseline``: a number, an array, or a
+    removal; with several stand-ins (a background) their integrals are averaged. ``rule``: "gauss_legendre" (exact for
+    polynomial gradients), "trapezoid" (the authors' code), "left", "right". ``tolerance``: bisect the path, doubling
+    the panels, until the residual and the largest change of a value are both under tolerance x |f(x) - f(b)|, at most
+    4,096 evaluations a row and baseline; rows that do not get there raise ``Unreliable``. Returns values like z. Cost:
+    steps forwards and backwards a row and output. Source: sundararajan2017.
 
     >>> import torch, pellucid
     >>> e = pellucid.explain(lambda x: x[:, 0] * x[:, 1], torch.tensor([[3.0, 2.0]]), integrated_gradients(steps=4))
@@ -59,14 +61,17 @@ def integrated_gradients(
 def expected_gradients(background: Any, samples: int = 200) -> Method:
     """How much each entry adds to f on the way from a typical input to x.
 
-    EG_i = E[(z_i - b_i) ∂f/∂z_i (b + α (z - b))] with b drawn from ``background`` (R, ...) and α from U(0, 1); Σ EG = f(x) - E f(b) in
-    expectation. ``samples``: draws a row; from 2 R on, every background row gets its share of them. Returns values and standard errors like z.
-    Cost: samples forwards and backwards a row and output, and R forwards. Source: erion2021.
+    EG_i = E[(z_i - b_i) ∂f/∂z_i (b + α (z - b))] with b drawn from ``background`` (R, ...) and α from U(0, 1); Σ EG =
+    f(x) - E f(b) in expectation. ``samples``: draws a row; from 2 R on, every background row gets its share of them.
+    Returns values and standard errors like z. Cost: samples forwards and backwards a row and output, and R forwards.
+    Source: erion2021.
     """
     if not isinstance(background, removal.Marginal):
         tensor = removal.as_tensor(background, "expected_gradients: background")
         if tensor.ndim < 2 or len(tensor) == 0:
-            raise BadInput(f"expected_gradients: background must be a batch of rows (R, ...), got shape {tuple(tensor.shape)}")
+            raise BadInput(
+                f"expected_gradients: background must be a batch of rows (R, ...), got shape {tuple(tensor.shape)}"
+            )
         background = removal.Marginal(tensor)
     return Expected(background, samples)
 
@@ -74,7 +79,7 @@ def expected_gradients(background: Any, samples: int = 200) -> Method:
 def smooth_grad(samples: int = 50, sigma: float = 0.15) -> Method:
     """The slope of the output averaged over a neighbourhood of x, which removes shattered detail.
 
-    s_i = mean over k of ∂f/∂z_i (z + ε_k), ε_k ~ N(0, (sigma x (max z - min z))²) for each row. Returns values (signed) and standard errors like z.
-    Cost: samples forwards and backwards a row and output. Source: smilkov2017.
+    s_i = mean over k of ∂f/∂z_i (z + ε_k), ε_k ~ N(0, (sigma x (max z - min z))²) for each row. Returns values (signed)
+    and standard errors like z. Cost: samples forwards and backwards a row and output. Source: smilkov2017.
     """
     return Smoothed(samples, float(sigma))

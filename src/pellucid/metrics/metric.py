@@ -14,7 +14,8 @@ from pellucid.core.question import Question
 
 @dataclass(frozen=True)
 class Marks:
-    """A metric's numbers for a block of rows: values (B,), and the curve (B, F) at fractions (F,) they are an area of."""
+    """A metric's numbers for a block of rows: values (B,), and the curve (B, F) at fractions (F,) they are an area
+    of."""
 
     values: Tensor
     fractions: Tensor | None = None
@@ -24,7 +25,8 @@ class Marks:
 
 @dataclass
 class Desk:
-    """Where explanations of the same rows are judged: the question, and what they share (values at x and at a reference)."""
+    """Where explanations of the same rows are judged: the question, and what they share (values at x and at a
+    reference)."""
 
     question: Question
     shared: dict[str, Tensor] = field(default_factory=dict)
@@ -33,7 +35,8 @@ class Desk:
 class Metric(ABC):
     """A score for explanations. Subclasses are frozen dataclasses of settings.
 
-    ``direction`` is "higher" or "lower" (which is better); ``needs`` as for methods; ``label`` names the metric with its settings.
+    ``direction`` is "higher" or "lower" (which is better); ``needs`` as for methods; ``label`` names the metric with
+    its settings.
     """
 
     name: ClassVar[str]

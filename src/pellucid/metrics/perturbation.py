@@ -1,4 +1,5 @@
-"""Insertion and deletion: put the features back, or take them away, in the order a method gives, and watch the output."""
+"""Insertion and deletion: put the features back, or take them away, in the order a method gives, and watch the
+output."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ FEW_UNITS = 20
 
 @dataclass(frozen=True)
 class Perturbation(Metric):
-    """The area under f as the top features are inserted into (or deleted towards) a reference (see ``metrics.insertion``)."""
+    """The area under f as the top features are inserted into (or deleted towards) a reference (see
+    ``metrics.insertion``)."""
 
     reference: Removal
     read: str | None = None
@@ -37,12 +39,18 @@ class Perturbation(Metric):
 
     def __post_init__(self) -> None:
         if self.read is not None and self.read not in READS:
-            raise BadInput(f"{self.name}: read must be one of {', '.join(map(repr, READS))} or None (as explained), got {self.read!r}")
+            raise BadInput(
+                f"{self.name}: read must be one of {', '.join(map(repr, READS))} or None (as explained), got "
+                f"{self.read!r}"
+            )
         if self.grid is not None and (not isinstance(self.grid, int) or self.grid < 1):
             raise BadInput(f"{self.name}: grid must be a number of cells a side, got {self.grid!r}")
         ordered = tuple(float(f) for f in self.fractions)
         if len(ordered) < 2 or list(ordered) != sorted(set(ordered)) or ordered[0] < 0 or ordered[-1] > 1:
-            raise BadInput(f"{self.name}: fractions must increase from at least 0 to at most 1, two or more; got {self.fractions!r}")
+            raise BadInput(
+                f"{self.name}: fractions must increase from at least 0 to at most 1, two or more; got "
+                f"{self.fractions!r}"
+            )
         object.__setattr__(self, "fractions", ordered)
 
     @property
@@ -76,7 +84,11 @@ class Perturbation(Metric):
         return torch.unique(torch.tensor([round(f * units) for f in self.fractions]))
 
     def marks(self, desk: Desk, explanation: Explanation, seed: int) -> Marks:
-        question = desk.question if self.read is None else replace(desk.question, target=replace(desk.question.target, read=self.read))
+        question = (
+            desk.question
+            if self.read is None
+            else replace(desk.question, target=replace(desk.question.target, read=self.read))
+        )
         units = self.units(explanation)
         question = replace(question, players=units.players, seed=seed)
         game = RemovalGame(question, self.reference)
@@ -103,7 +115,7 @@ class Perturbation(Metric):
             key = ""  # entries without a player stay, so the ends belong to this division alone
         if not key or key not in desk.shared:
             s = torch.stack([torch.zeros(n), torch.ones(n)]).expand(len(game.question.z), 2, n)
-            ends = game(s.to(game.question.z.device))[..., 0].cpu()
+            ends: Tensor = game(s.to(game.question.z.device))[..., 0].cpu()
             if not key:
                 return ends
             desk.shared[key] = ends
@@ -131,15 +143,15 @@ class Deletion(Perturbation):
 def area(curve: Tensor, fractions: Tensor) -> Tensor:
     """Mean height of the curve (trapezoid over the fractions, divided by their range), (B,)."""
     span = float(fractions[-1] - fractions[0])
-    return torch.trapezoid(curve.double(), fractions, dim=1) / span
+    height: Tensor = torch.trapezoid(curve.double(), fractions, dim=1) / span
+    return height
 
 
 def points(curve: Tensor, fractions: Tensor) -> Tensor | None:
-    """Area from 5 % to 45 % with the axis in percent points, as hsieh2021 tabulates it; None where those sizes were not asked."""
+    """Area from 5 % to 45 % with the axis in percent points, as hsieh2021 tabulates it; None where those sizes were not
+    asked."""
     inside = (fractions >= PAPER[0] - 0.01) & (fractions <= PAPER[1] + 0.01)
     kept = fractions[inside]
     if len(kept) < 3 or abs(float(kept[0]) - PAPER[0]) > 0.01 or abs(float(kept[-1]) - PAPER[1]) > 0.01:
         return None
     return torch.trapezoid(curve.double()[:, inside], 100 * kept, dim=1)
-
-

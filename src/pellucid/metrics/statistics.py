@@ -12,8 +12,8 @@ Array = np.ndarray[Any, Any]
 
 RESAMPLES = 2000
 LEAST_ROWS = 12
-"""Rows below which no test is made: with fewer, Wilcoxon's exact test can hardly reach significance after correction, and a t-test leans on
-normality that nobody can check."""
+"""Rows below which no test is made: with fewer, Wilcoxon's exact test can hardly reach significance after correction,
+and a t-test leans on normality that nobody can check."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Difference:
 
 
 def interval(values: Array, seed: int = 0) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the mean of finite values; NaN for fewer than two, the value itself for equal ones."""
+    """95 % percentile bootstrap interval of the mean of finite values; NaN for fewer than two, the value itself for
+    equal ones."""
     values = values[np.isfinite(values)]
     if len(values) < 2:
         return math.nan, math.nan
@@ -57,7 +58,9 @@ def paired(a: Array, b: Array, seed: int = 0) -> Difference:
         return Difference(mean, low, high, rows, certain, certain)
     from scipy.stats import ttest_1samp, wilcoxon
 
-    return Difference(mean, low, high, rows, float(wilcoxon(difference).pvalue), float(ttest_1samp(difference, 0.0).pvalue))
+    return Difference(
+        mean, low, high, rows, float(wilcoxon(difference).pvalue), float(ttest_1samp(difference, 0.0).pvalue)
+    )
 
 
 def holm(p_values: list[float | None]) -> list[float | None]:
@@ -83,7 +86,8 @@ def rank_correlation(a: Array, b: Array) -> Array:
     centred = [rank - rank.mean(1, keepdims=True) for rank in ranks]
     norms = [np.sqrt((side**2).sum(1)) for side in centred]
     bottom = norms[0] * norms[1]
-    return np.divide((centred[0] * centred[1]).sum(1), bottom, out=np.full(len(a), np.nan), where=bottom > 0)
+    rho: Array = np.divide((centred[0] * centred[1]).sum(1), bottom, out=np.full(len(a), np.nan), where=bottom > 0)
+    return rho
 
 
 def overlap(a: Array, b: Array, fraction: float) -> Array:

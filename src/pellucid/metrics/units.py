@@ -1,4 +1,5 @@
-"""What an order of features is an order of: an explanation's own features, or the cells of a grid common to all methods."""
+"""What an order of features is an order of: an explanation's own features, or the cells of a grid common to all
+methods."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from pellucid.core.players import Players, grid, positions
 
 @dataclass(frozen=True, eq=False)
 class Units:
-    """Units of input (a partition of the entries of z) and the score that a method gives each, larger = more important."""
+    """Units of input (a partition of the entries of z) and the score that a method gives each, larger = more
+    important."""
 
     players: Players
     scores: Tensor
@@ -41,11 +43,14 @@ def own(explanation: Explanation) -> Units:
         names = tuple(map(str, range(explanation.values.shape[1])))
         players = Players(labels, names, bool(explanation.details.get("players_by_row")))
         return Units(players, _ranked(torch.from_numpy(explanation.values).double(), explanation))
-    return Units(positions().divide(torch.from_numpy(explanation.data), axes, None), position_scores(explanation).flatten(1))
+    return Units(
+        positions().divide(torch.from_numpy(explanation.data), axes, None), position_scores(explanation).flatten(1)
+    )
 
 
 def cells(explanation: Explanation, size: int) -> Units:
-    """The cells of a ``size`` x ``size`` grid, each with the sum of the scores of its positions; tables keep their columns."""
+    """The cells of a ``size`` x ``size`` grid, each with the sum of the scores of its positions; tables keep their
+    columns."""
     axes = tuple(explanation.details["axes"])
     if "height" not in axes:
         return own(explanation)
@@ -58,7 +63,8 @@ def cells(explanation: Explanation, size: int) -> Units:
 
 
 def position_scores(explanation: Explanation) -> Tensor:
-    """A score for every position of the input, (B, H, W), (B, T) or (B, F) float64: channels joined and ranked as the method declares."""
+    """A score for every position of the input, (B, H, W), (B, T) or (B, F) float64: channels joined and ranked as the
+    method declares."""
     if explanation.several:
         raise BadInput("metrics: the explanation has several outputs; explain one target, or take one output of it")
     axes = tuple(explanation.details["axes"])
@@ -68,7 +74,10 @@ def position_scores(explanation: Explanation) -> Tensor:
     score = _ranked(torch.from_numpy(np.ascontiguousarray(explanation.map())).double(), explanation)
     expected = sum(dim not in ("channel", "embedding") for dim in axes) + 1
     if score.ndim != expected:
-        raise BadInput(f"metrics: the explanation's map has shape {tuple(score.shape)}, which does not fit an input with axes {axes}")
+        raise BadInput(
+            f"metrics: the explanation's map has shape {tuple(score.shape)}, which does not fit an input with "
+            f"axes {axes}"
+        )
     return score
 
 

@@ -1,4 +1,5 @@
-"""A private, faster copy of a convolutional network: BatchNorm folded into the convolution before it, channels-last memory."""
+"""A private, faster copy of a convolutional network: BatchNorm folded into the convolution before it, channels-last
+memory."""
 
 from __future__ import annotations
 
@@ -16,8 +17,9 @@ TOLERANCE = 1e-4
 def folded(module: nn.Module, x: Tensor) -> nn.Module | None:
     """The faster copy, or None where there is nothing to fold or the copy's outputs differ by more than rounding.
 
-    Pairs are found by running ``x`` once: a BatchNorm whose input is the very tensor that a convolution returned. Whether that
-    tensor is used elsewhere cannot be seen from outside, so the copy is compared with the original before it is used.
+    Pairs are found by running ``x`` once: a BatchNorm whose input is the very tensor that a convolution returned.
+    Whether that tensor is used elsewhere cannot be seen from outside, so the copy is compared with the original before
+    it is used.
     """
     if x.dtype != torch.float32 or x.ndim != 4:
         return None
@@ -35,7 +37,7 @@ def folded(module: nn.Module, x: Tensor) -> nn.Module | None:
         with torch.no_grad():
             noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
             agree = all(_close(module(probe.clone()), twin(probe.clone())) for probe in (x, noise))
-    except Exception:  # any model that resists copying, hooking or folding simply runs as it is
+    except Exception:  # noqa: BLE001 - any model that resists copying, hooking or folding simply runs as it is
         return None
     return twin if agree else None
 

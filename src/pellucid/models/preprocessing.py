@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from pellucid.core.errors import BadInput
@@ -30,15 +29,25 @@ class Standardise:
         if not bool((spread > 0).all()):
             raise BadInput(f"wrap: std must be positive, got {spread.tolist()}")
         if len(centre) != len(spread) and 1 not in (len(centre), len(spread)):
-            raise BadInput(f"wrap: mean has {len(centre)} entries and std {len(spread)}; give one number, or one a channel")
+            raise BadInput(
+                f"wrap: mean has {len(centre)} entries and std {len(spread)}; give one number, or one a channel"
+            )
         return cls(centre, spread, axis)
 
     def __call__(self, x: Tensor) -> Tensor:
-        size, channels = max(len(self.mean), len(self.std)), x.shape[self.axis] if -x.ndim <= self.axis < x.ndim else None
+        size, channels = (
+            max(len(self.mean), len(self.std)),
+            x.shape[self.axis] if -x.ndim <= self.axis < x.ndim else None,
+        )
         if size > 1 and channels != size:
-            raise BadInput(f"wrap: mean and std have {size} entries but axis {self.axis} of x, shape {tuple(x.shape)}, has {channels}")
+            raise BadInput(
+                f"wrap: mean and std have {size} entries but axis {self.axis} of x, shape {tuple(x.shape)}, "
+                f"has {channels}"
+            )
         shape = [1] * x.ndim
         shape[self.axis] = -1
         centre, spread = (t.to(device=x.device, dtype=x.dtype) for t in (self.mean, self.std))
-        centre, spread = (t.reshape(shape) if size > 1 and len(t) > 1 else t.reshape([1] * x.ndim) for t in (centre, spread))
+        centre, spread = (
+            t.reshape(shape) if size > 1 and len(t) > 1 else t.reshape([1] * x.ndim) for t in (centre, spread)
+        )
         return (x - centre) / spread

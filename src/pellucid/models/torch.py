@@ -1,4 +1,5 @@
-"""nn.Module behind the model contract: a private replica that shares parameters, preprocessing as data, layers by name."""
+"""nn.Module behind the model contract: a private replica that shares parameters, preprocessing as data, layers by
+name."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ class TorchModel(Model):
         self.dtype = next((t.dtype for t in tensors if t.dtype.is_floating_point), None)
         if any(child.training for child in module.modules()):
             warnings.warn(
-                f"{self.name} is in train mode; it is computed as in eval mode on a private replica. Call .eval() to say so yourself",
+                f"{self.name} is in train mode; it is computed as in eval mode on a private replica. Call "
+                ".eval() to say so yourself",
                 Unreliable,
                 stacklevel=4,
             )
@@ -63,24 +65,46 @@ class TorchModel(Model):
             raise BadInput(f"layer {layer!r} not found; have {listing(self.layers())}")
         return modules[layer]
 
+    def layer_kind(self, layer: str) -> str | None:
+        module = self.submodule(layer)
+        if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+            return "convolution"
+        return "norm" if "norm" in type(module).__name__.lower() else None  # models bring norms of their own
+
+    def affine(self, layer: str) -> tuple[Tensor, Tensor | None] | None:
+        module = self.submodule(layer)
+        weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+        return (weight, bias if isinstance(bias, Tensor) else None) if isinstance(weight, Tensor) else None
+
     @contextmanager
-    def capture(self, layer: str) -> Iterator[Tape]:
+    def capture(self, *layers: str) -> Iterator[Tape]:
         tape = Tape()
 
-        def record(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            value = output[0] if isinstance(output, (tuple, list)) and output else output
-            if not isinstance(value, Tensor):
-                raise BadInput(f"layer {layer!r} returns {type(output).__name__}, not a tensor; name a layer inside it")
-            tape.value = value
+        def recorder(layer: str) -> Any:
+            def record(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+                value = output[0] if isinstance(output, (tuple, list)) and output else output
+                tape.values.pop(layer, None)
+                if not isinstance(value, Tensor):
+                    return None
+                kept = value.clone()
+                if torch.is_grad_enabled() and not kept.requires_grad and kept.is_floating_point():
+                    kept.requires_grad_()
+                tape.values[layer] = kept
+                # The model goes on with a copy, so that no operation in place (nn.ReLU(inplace=True)) changes the kept one.
+                return kept.clone() if value is output else _with_first(output, kept.clone())
 
-        handle = self.submodule(layer).register_forward_hook(record)
+            return record
+
+        handles = [self.submodule(layer).register_forward_hook(recorder(layer)) for layer in layers]
         try:
             yield tape
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
 
     def fast(self, x: Tensor) -> Model:
-        """A copy with BatchNorm folded into convolutions and channels-last memory; this model where that changes nothing."""
+        """A copy with BatchNorm folded into convolutions and channels-last memory; this model where that changes
+        nothing."""
         module = folded(self._replica, x[:1] if self.preprocess is None else self.preprocess(x[:1]))
         if module is None:
             return self
@@ -90,7 +114,11 @@ class TorchModel(Model):
 
     def randomised(self, seed: int) -> Model:
         module = copy.deepcopy(self._replica)
-        weighted = [m for m in module.modules() if hasattr(m, "reset_parameters") and next(m.parameters(recurse=False), None) is not None]
+        weighted = [
+            m
+            for m in module.modules()
+            if hasattr(m, "reset_parameters") and next(m.parameters(recurse=False), None) is not None
+        ]
         if not weighted:
             raise Unsupported(f"{self.name} has no layer that can draw its weights afresh")
         with torch.random.fork_rng(devices=()):
@@ -109,17 +137,34 @@ class TorchModel(Model):
 
 
 def replica(module: nn.Module, share: bool = True) -> nn.Module:
-    """A copy in eval mode of every module object, sharing parameters and buffers with the original (or with its own)."""
-    tensors = [*module.parameters(), *module.buffers()]
-    memo: dict[int, Any] = {id(tensor): tensor for tensor in tensors} if share else {}
+    """A copy in eval mode of every module object that reads the original's parameters (or its own) but never needs
+    their gradients, which saves memory; buffers are its own, since a forward pass may write to them."""
+    memo: dict[int, Any] = {}
+    for child in module.modules():
+        # What a forward pass left on the module has a history that cannot be copied.
+        left = [value for value in vars(child).values() if isinstance(value, Tensor) and not value.is_leaf]
+        memo |= {id(value): value.detach().clone() for value in left}
+    if share:
+        memo |= {id(parameter): _alias(parameter) for parameter in module.parameters()}
     try:
         twin = copy.deepcopy(module, memo)
     except Exception as error:
         raise BadInput(
-            f"{type(module).__name__} cannot be copied ({type(error).__name__}: {error}), so it cannot be explained without touching it; "
+            f"{type(module).__name__} cannot be copied ({type(error).__name__}: {error}), so it cannot be "
+            "explained without touching it; "
             "pass a function that calls it: wrap(lambda x: net(x))"
         ) from error
     return twin.eval()
+
+
+def _alias(parameter: nn.Parameter) -> nn.Parameter:
+    """The same numbers in the same memory, without a gradient; parameters of other classes know things we do not."""
+    return nn.Parameter(parameter.detach(), requires_grad=False) if type(parameter) is nn.Parameter else parameter
+
+
+def _with_first(output: Any, first: Tensor) -> Any:
+    every = (first, *output[1:])
+    return type(output)(*every) if hasattr(output, "_fields") else type(output)(every)
 
 
 def _first_weighted(module: nn.Module) -> nn.Module | None:

@@ -21,13 +21,14 @@ def wrap(
     scale: str | None = None,
     device: Any = None,
 ) -> Model:
-    """A model pellucid can explain, from an nn.Module, a callable, a scikit-learn estimator or Pipeline, a scripted or exported
-    module, or an ONNX path or session.
+    """A model pellucid can explain, from an nn.Module, a callable, a scikit-learn estimator or Pipeline, a scripted or
+    exported module, or an ONNX path or session.
 
-    ``labels``: names of the outputs, one each. ``bounds`` (low, high): valid range of an input entry, in natural units. ``mean``, ``std``:
-    standardisation (x - mean) / std that the net expects, applied along ``axis``, so that x is passed in natural units. ``scale``: what
-    the outputs are, ``"logit"``, ``"prob"`` or ``"value"`` (None: by the kind of model). ``device``: where to compute (None: where it is).
-    The model itself is never changed. A model that is wrapped already is returned as it is.
+    ``labels``: names of the outputs, one each. ``bounds`` (low, high): valid range of an input entry, in natural units.
+    ``mean``, ``std``: standardisation (x - mean) / std that the net expects, applied along ``axis``, so that x is
+    passed in natural units. ``scale``: what the outputs are, ``"logit"``, ``"prob"`` or ``"value"`` (None: by the kind
+    of model). ``device``: where to compute (None: where it is). The model itself is never changed. A model that is
+    wrapped already is returned as it is.
     """
     import torch
 
@@ -46,7 +47,8 @@ def wrap(
     if callable(net):
         return FunctionModel(net, names, limits, preprocess, axis, scale or "logit", device)
     raise BadInput(
-        f"wrap: cannot explain a {type(net).__name__}; expected an nn.Module, a callable on arrays, a scikit-learn estimator, "
+        f"wrap: cannot explain a {type(net).__name__}; expected an nn.Module, a callable on arrays, a "
+        "scikit-learn estimator, "
         "or the path of an .onnx, .pt or .pt2 file"
     )
 

@@ -39,7 +39,7 @@ TOKENS: tuple[tuple[str, str, str], ...] = (
     ("plus", "#b8380a", "#ff9a6b"),
     ("minus", "#1f5fa8", "#86bbf5"),
 )
-"""The colours of the page. Text in any of them keeps a contrast of 4.5:1 on ``paper`` and ``raised``, but ``rule`` and ``faint`` are lines."""
+"""The colours of the page. Each keeps a contrast of 4.5:1 on ``paper`` and ``raised``, except those of LINES."""
 
 LINES = ("rule", "faint")
 
@@ -61,7 +61,8 @@ def limit(values: Array) -> float:
 
 
 def shades(values: Array, scale: float) -> Array:
-    """Values as whole shades from -STEPS to STEPS on the symmetric scale, like ``values``; what is not finite counts as zero."""
+    """Values as whole shades from -STEPS to STEPS on the symmetric scale, like ``values``; what is not finite counts as
+    zero."""
     if scale <= 0 or not np.isfinite(scale):
         return np.zeros(values.shape, dtype=np.int64)
     strength = np.clip(np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0) / scale, -1, 1)
@@ -71,8 +72,8 @@ def shades(values: Array, scale: float) -> Array:
 def colours() -> tuple[Array, Array]:
     """Colour (2 STEPS + 1, 3) and opacity (2 STEPS + 1,) of every shade, from -STEPS to STEPS, both 0 to 255.
 
-    Opacity is proportional to |value|: laid over ZERO a map runs from blue through light grey to orange-red, laid over a photo it lets the
-    photo through where nothing was found.
+    Opacity is proportional to |value|: laid over ZERO a map runs from blue through light grey to orange-red, laid over
+    a photo it lets the photo through where nothing was found.
     """
     depth = np.arange(-STEPS, STEPS + 1)
     rgb = np.where(depth[:, None] > 0, np.array(POSITIVE), np.array(NEGATIVE))

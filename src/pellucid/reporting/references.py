@@ -31,7 +31,7 @@ PAPERS = {
         Paper("banzhaf1965", "Banzhaf 1965. Weighted voting doesn't work. Rutgers Law Review 19.", ""),
         Paper(
             "castro2009",
-            "Castro, Gómez and Tejada 2009. Polynomial calculation of the Shapley value based on sampling. Computers & Operations Research 36(5).",
+            "Castro, Gómez and Tejada 2009. Polynomial calculation of the Shapley value. Computers & OR 36(5).",
             "https://doi.org/10.1016/j.cor.2008.04.004",
         ),
         Paper(
@@ -46,12 +46,12 @@ PAPERS = {
         ),
         Paper(
             "erion2021",
-            "Erion et al. 2021. Improving performance with axiomatic attribution priors and expected gradients. Nature Machine Intelligence 3(7).",
+            "Erion et al. 2021. Axiomatic attribution priors and expected gradients. Nature Machine Intelligence 3(7).",
             "https://doi.org/10.1038/s42256-021-00343-w",
         ),
         Paper(
             "holm1979",
-            "Holm 1979. A simple sequentially rejective multiple test procedure. Scandinavian Journal of Statistics 6(2).",
+            "Holm 1979. A sequentially rejective multiple test procedure. Scandinavian J. of Statistics 6(2).",
             "",
         ),
         Paper(
@@ -76,7 +76,7 @@ PAPERS = {
         ),
         Paper(
             "samek2017",
-            "Samek et al. 2017. Evaluating the visualization of what a deep neural network has learned. IEEE TNNLS 28(11).",
+            "Samek et al. 2017. Evaluating the visualization of what a network has learned. IEEE TNNLS 28(11).",
             "https://doi.org/10.1109/TNNLS.2016.2599820",
         ),
         Paper(
@@ -104,7 +104,7 @@ PAPERS = {
         ),
         Paper(
             "strumbelj2014",
-            "Štrumbelj and Kononenko 2014. Explaining prediction models and individual predictions. Knowledge and Information Systems 41(3).",
+            "Štrumbelj and Kononenko 2014. Explaining prediction models with feature contributions. KAIS 41(3).",
             "https://doi.org/10.1007/s10115-013-0679-x",
         ),
         Paper(

@@ -1,0 +1,98 @@
+"""What a picture shows, in words, for readers who do not see it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pellucid.reporting import numerals
+
+Array = np.ndarray[Any, Any]
+
+_PLACES = (
+    ("in the upper left", "at the top", "in the upper right"),
+    ("on the left", "in the centre", "on the right"),
+    ("in the lower left", "at the bottom", "in the lower right"),
+)
+_FLAT = 0.18  # of nine fields, an even spread gives each 0.11
+
+
+def region(mass: Array) -> str:
+    """Where most of a non-negative (H, W) array lies, in words.
+
+    >>> region(np.eye(3)[[0]].T @ np.eye(3)[[2]]), region(np.ones((6, 6)))
+    ('in the upper right', 'spread over the whole picture')
+    """
+    fields = [[part.sum() for part in np.array_split(row, 3, 1)] for row in np.array_split(mass, 3, 0)]
+    share = np.array(fields) / max(float(np.sum(fields)), np.finfo(float).tiny)
+    order = np.argsort(-share, axis=None, kind="stable")
+    first, second = (np.unravel_index(i, share.shape) for i in order[:2])
+    if share[first] < _FLAT:
+        return "spread over the whole picture"
+    if share[second] > 0.8 * share[first]:
+        return f"{_PLACES[first[0]][first[1]]} and {_PLACES[second[0]][second[1]]}"
+    return _PLACES[first[0]][first[1]]
+
+
+def signs(values: Array) -> str:
+    """Where a signed map (H, W) is positive and where negative.
+
+    >>> image = np.zeros((9, 9)); image[0, 0], image[8, 8] = 2, -1
+    >>> signs(image)
+    'strongest positive evidence in the upper left, negative in the lower right'
+    """
+    finite = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    plus, minus = np.clip(finite, 0, None), np.clip(-finite, 0, None)
+    total = float(plus.sum() + minus.sum())
+    if total == 0:
+        return "no evidence anywhere: the map is zero"
+    share = float(plus.sum()) / total
+    if share > 0.98:
+        return f"positive evidence only, {_strongest(plus)}"
+    if share < 0.02:
+        return f"negative evidence only, {_strongest(minus)}"
+    here, there = region(plus), region(minus)
+    if here == there:
+        return f"positive and negative evidence both {_strongest(plus)}"
+    if here.startswith("spread"):
+        return f"positive evidence {here}, strongest negative {there}"
+    if there.startswith("spread"):
+        return f"strongest positive evidence {here}, negative {there}"
+    return f"strongest positive evidence {here}, negative {there}"
+
+
+def _strongest(mass: Array) -> str:
+    place = region(mass)
+    return place if place.startswith("spread") else f"strongest {place}"
+
+
+def along(values: Array) -> str:
+    """Where a signed strip (T,) is positive and where negative, by its thirds."""
+    finite = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    words = ("at the start", "in the middle", "at the end")
+
+    def place(mass: Array) -> str:
+        return words[int(np.argmax([part.sum() for part in np.array_split(mass, 3)]))]
+
+    plus, minus = np.clip(finite, 0, None), np.clip(-finite, 0, None)
+    found = [
+        f"{sign} evidence strongest {place(mass)}"
+        for sign, mass in (("positive", plus), ("negative", minus))
+        if mass.any()
+    ]
+    return ", ".join(found) or "no evidence anywhere: the values are zero"
+
+
+def features(names: tuple[str, ...], values: Array) -> str:
+    """The features with the largest positive and negative values.
+
+    >>> features(("age", "bmi"), np.array([0.31, -0.2]))
+    'largest positive: age (0.310); largest negative: bmi (−0.200)'
+    """
+    found = []
+    for sign, word in ((1, "positive"), (-1, "negative")):
+        if len(values) and np.nanmax(sign * values, initial=-np.inf) > 0:
+            best = int(np.nanargmax(sign * values))
+            found.append(f"largest {word}: {names[best]} ({numerals.figure(float(values[best]))})")
+    return "; ".join(found) or "all values are zero"

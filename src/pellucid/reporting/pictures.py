@@ -1,0 +1,73 @@
+"""Arrays as pictures inside the page: data URIs, small enough that a page with a hundred maps can be mailed."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pellucid.reporting import palette
+
+Array = np.ndarray[Any, Any]
+
+LONGEST = 224
+"""Pixels along the longer side; larger pictures are averaged down."""
+_BLOCKY = 64  # a picture this small is enlarged in squares, a larger one smoothly
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An encoded picture: its data URI and its size in pixels."""
+
+    src: str
+    width: int
+    height: int
+
+    @property
+    def blocky(self) -> bool:
+        """Whether pixels stay squares when the picture is enlarged."""
+        return max(self.width, self.height) <= _BLOCKY
+
+
+def photograph(pixels: Array) -> Picture:
+    """Pixels (H, W, 3) uint8: JPEG, or PNG where they are few."""
+    image = Image.fromarray(pixels)
+    width, height = _fitted(image.size)
+    if (width, height) != image.size:
+        image = image.resize((width, height), Image.Resampling.BOX)
+    if max(width, height) > _BLOCKY:
+        return Picture(_uri(image, "jpeg", quality=82, optimize=True), width, height)
+    if np.ptp(pixels, axis=-1).max(initial=0) == 0:
+        image = image.convert("L")
+    return Picture(_uri(image, "png", optimize=True), width, height)
+
+
+def signed(values: Array, scale: float) -> Picture:
+    """A signed map (H, W) as a PNG of ``palette.colours``: its opacity is the strength, to lie over a photo."""
+    height, width = values.shape
+    across, down = _fitted((width, height))
+    if (across, down) != (width, height):
+        small = Image.fromarray(np.nan_to_num(values).astype(np.float32)).resize((across, down), Image.Resampling.BOX)
+        values = np.asarray(small)
+    index = palette.shades(values, scale) + palette.STEPS
+    rgb, opacity = palette.colours()
+    image = Image.fromarray(index.astype(np.uint8), mode="P")
+    image.putpalette(rgb.tobytes())
+    return Picture(_uri(image, "png", optimize=True, transparency=opacity.tobytes()), across, down)
+
+
+def _fitted(size: tuple[int, int]) -> tuple[int, int]:
+    longest = max(size)
+    if longest <= LONGEST:
+        return size
+    return max(1, round(size[0] * LONGEST / longest)), max(1, round(size[1] * LONGEST / longest))
+
+
+def _uri(image: Image.Image, form: str, **options: Any) -> str:
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return f"data:image/{form};base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,0 +1,129 @@
+"""What can be drawn of a row of an explanation: a map over a picture, a strip along time, or bars of named features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pellucid.core.explanation import Explanation
+
+Array = np.ndarray[Any, Any]
+
+MOST_BARS = 8
+_SHORT = 12  # a series this short is read better as bars
+
+
+@dataclass(frozen=True, eq=False)
+class Bars:
+    """Values of named features, largest |value| first; ``total`` is how many there are in all."""
+
+    names: tuple[str, ...]
+    values: Array
+    errors: Array | None
+    inputs: tuple[str, ...] | None
+    total: int
+
+
+def kind(e: Explanation) -> str:
+    """How a row is drawn: "image", "series" or "bars"."""
+    axes = tuple(e.details.get("axes", e.dims))
+    by_player = e.dims[:1] == ("player",)
+    if {"height", "width"} <= set(axes) and e.data.ndim in (3, 4) and (not by_player or e.players is not None):
+        return "image"
+    long = any(axis in ("time", "token") for axis in axes) and e.data.ndim == 3 and not by_player
+    return "series" if long and e.data.shape[1 + _place(axes)] > _SHORT else "bars"
+
+
+def _place(axes: tuple[str, ...]) -> int:
+    return next(i for i, axis in enumerate(axes) if axis in ("time", "token"))
+
+
+def shown_output(e: Explanation, row: int) -> int | None:
+    """Which of several explained outputs is drawn: the largest; None where only one is explained."""
+    return int(np.argmax(e.outputs[row])) if e.several else None
+
+
+def flat_map(e: Explanation, row: int) -> Array:
+    """The signed map of one row, (H, W) or (T,), float64; of several outputs the largest."""
+    values = e[row].map()[0]
+    output = shown_output(e, row)
+    return np.asarray(values if output is None else values[..., output], dtype=np.float64)
+
+
+def bars(e: Explanation, row: int, count: int = MOST_BARS, names: tuple[str, ...] | None = None) -> Bars:
+    """The features of one row with the largest |value|, or the ones named, in that order."""
+    values = e.values[row].astype(np.float64)
+    errors = None if e.std_error is None else e.std_error[row].astype(np.float64)
+    output = shown_output(e, row)
+    if output is not None:
+        values, errors = values[..., output], None if errors is None else errors[..., output]
+    every = feature_names(e)
+    values, errors = values.reshape(-1), None if errors is None else errors.reshape(-1)
+    place = {name: i for i, name in enumerate(every)}
+    if names is not None:
+        order = [place[name] for name in names if name in place]
+    else:
+        order = np.argsort(-np.abs(np.nan_to_num(values)), kind="stable")[:count].tolist()
+    data = e.data[row].reshape(-1)
+    known = data if len(data) == len(values) and e.dims[:1] != ("player",) else None
+    return Bars(
+        tuple(every[i] for i in order),
+        values[order],
+        None if errors is None else errors[order],
+        None if known is None else tuple(f"{float(known[i]):.3g}" for i in order),
+        len(values),
+    )
+
+
+def feature_names(e: Explanation) -> tuple[str, ...]:
+    """A name for every feature of a row."""
+    inner = e.values.shape[1 : e.values.ndim - 1] if e.several else e.values.shape[1:]
+    count = int(np.prod(inner))
+    if e.feature_names is not None and len(e.feature_names) == count:
+        return tuple(map(str, e.feature_names))
+    if len(inner) <= 1:
+        return tuple(f"feature {i + 1}" for i in range(count))
+    return tuple(", ".join(str(i + 1) for i in index) for index in np.ndindex(*inner))
+
+
+def photo(e: Explanation, row: int) -> Array:
+    """The input of one row as pixels (H, W, 3) uint8; stretched to its own range where that is not [0, 1] or [0, 255]."""
+    x = np.nan_to_num(np.asarray(e.data[row], dtype=np.float64))
+    if x.ndim == 3 and _channels_first(e, x.shape):
+        x = np.moveaxis(x, 0, -1)
+    if x.ndim == 2:
+        x = x[..., None]
+    low, high = float(x.min()), float(x.max())
+    if low >= 0 and high <= 1:
+        x = x * 255
+    elif not (low >= 0 and high <= 255 and high > 2):
+        x = (x - low) / (high - low or 1.0) * 255
+    x = x[..., :3] if x.shape[-1] in (3, 4) else np.repeat(x.mean(-1, keepdims=True), 3, -1)
+    return np.rint(np.clip(x, 0, 255)).astype(np.uint8)
+
+
+def _channels_first(e: Explanation, shape: tuple[int, ...]) -> bool:
+    axes: tuple[str, ...] = tuple(e.details.get("axes", ()))
+    if len(axes) == 3 and "channel" in axes:
+        return axes.index("channel") == 0
+    return shape[0] in (1, 2, 3, 4) and shape[-1] not in (1, 3, 4)
+
+
+def positions(e: Explanation, row: int, cells: int = 28) -> Array:
+    """How important the method finds each position, on a grid of at most ``cells`` a side, flat; larger = more."""
+    values = flat_map(e, row) if kind(e) != "bars" else np.asarray(bars_in_order(e, row))
+    if e.details.get("ranking") == "absolute":
+        values = np.abs(values)
+    for axis in range(values.ndim):
+        parts = np.array_split(values, min(cells, values.shape[axis]), axis)
+        values = np.stack([part.mean(axis) for part in parts], axis)
+    return values.reshape(-1)
+
+
+def bars_in_order(e: Explanation, row: int) -> Array:
+    """Every feature's value in one row, in the order of the features."""
+    output = shown_output(e, row)
+    values = e.values[row] if output is None else e.values[row][..., output]
+    return np.asarray(values, dtype=np.float64).reshape(-1)
