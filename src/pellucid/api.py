@@ -64,7 +64,7 @@ def explain(
         executor = question.executor
         with executor.measured(question.model.device):
             outputs = question.here()
-            found = answer(chosen, question, block_rows(question, chosen), run.progress)
+            found = answer(chosen, question, run.progress)
         return label(question, chosen, found, outputs)
 
 
@@ -124,7 +124,7 @@ def _resolved(question: Question, wanted: Target) -> Question:
     model, executor = question.model, question.executor
     rows = 1 if wanted.resolved else len(question.x)  # one row shows how many outputs there are
     with torch.no_grad():
-        parts = executor.map(lambda part: model.outputs(question.x[:rows][part]), rows)
+        parts = executor.map(lambda part: model.matrix(question.run(question.x[:rows][part])), rows)
     executor.cost.forwards += rows
     outputs = torch.cat(parts)
     if len(outputs) != rows:
@@ -159,11 +159,6 @@ def abilities(model: Model) -> frozenset[str]:
         except Unsupported:
             pass
     return frozenset(have)
-
-
-def block_rows(question: Question, method: Method) -> int:
-    """Rows explained together: as many as a model call carries."""
-    return max(1, question.executor.batch_size)
 
 
 def label(question: Question, method: Method, found: Result, outputs: Tensor) -> Explanation:

@@ -95,8 +95,8 @@ class Executor:
             stop = min(start + self.batch_size, count)
             try:
                 done.append(work(slice(start, stop)))
-            except (torch.OutOfMemoryError, MemoryError):
-                if self.batch_size == 1:
+            except (RuntimeError, MemoryError) as error:
+                if self.batch_size == 1 or not out_of_memory(error):
                     raise
                 self.batch_size = max(1, self.batch_size // 2)
                 self.cost.batch_size = self.batch_size
@@ -113,6 +113,13 @@ class Executor:
         finally:
             self.cost.seconds += time.perf_counter() - start
             self.cost.peak_bytes = max(self.cost.peak_bytes, memory.extra())
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out; torch on a CPU says so with a plain RuntimeError."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
 
 
 def batch_rows(entries: int, run: Run, bytes_per_row: int | None = None) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor
 class Game(Protocol):
     """A value function on coalitions, batched over B rows from the start and pure given its seed.
 
-    ``n`` players with ``names``; ``calls`` counts the coalitions valued so far.
+    ``calls`` counts the coalitions valued so far, summed over rows.
     """
 
     calls: int
@@ -25,6 +25,15 @@ class Game(Protocol):
         """Names of the players."""
         ...
 
-    def __call__(self, s: Tensor) -> Tensor:
-        """Values (B, M, J) of coalitions s (B, M, n) in [0, 1]; 1 is present."""
+    @property
+    def rows(self) -> int:
+        """Number of rows B that are played at once."""
+        ...
+
+    def __call__(self, s: Tensor, turns: Tensor | None = None) -> Tensor:
+        """Values (B, M, J) of coalitions s (B, M, n) in [0, 1], 1 is present.
+
+        A game with randomness of its own (a sampled background) draws it afresh for every turn: coalition m belongs to
+        ``turns[m]`` (M,), all to turn 0 by default. Coalitions of one turn share their randomness.
+        """
         ...

@@ -57,9 +57,21 @@ class Method(ABC):
     averaged: ClassVar[bool] = False
     control: ClassVar[bool] = False
 
+    def prepared(self, question: Question) -> Method:
+        """The method with what it finds out by default, such as a layer, settled once for all rows of the question."""
+        return self
+
     def chunks(self, question: Question) -> int:
         """Into how many chunks the work on this block of rows is cut."""
         return 1
+
+    def block_rows(self, question: Question) -> int:
+        """How many rows are answered together: as many as a model call carries."""
+        return question.executor.batch_size
+
+    def settled(self, state: Any) -> bool:
+        """Whether the work so far is enough, asked after every chunk; methods with a tolerance answer by their errors."""
+        return False
 
     def chunk(self, question: Question, index: int) -> State:
         """One chunk of work: a pure function of the question and the chunk's number."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pellucid.core.budget import Executor
+from pellucid.core.budget import Executor, out_of_memory
 from pellucid.core.errors import BadInput, Unsupported
 from pellucid.core.model import Model
 from pellucid.core.players import Players
@@ -97,7 +97,21 @@ class Question:
     def raw(self, z: Tensor) -> Any:
         """The model's raw output at coordinates z."""
         self.executor.cost.forwards += len(z)
-        return self.model(self.space.decode(z))
+        return self.run(self.space.decode(z))
+
+    def run(self, x: Tensor) -> Any:
+        """The model's raw output at inputs x; what the user's code raises comes back with what it was called with."""
+        try:
+            return self.model(x)
+        except (BadInput, Unsupported):
+            raise
+        except Exception as error:
+            if out_of_memory(error):
+                raise
+            raise BadInput(
+                f"the model raised {type(error).__name__}: {error}; it was called with x of shape {tuple(x.shape)}, "
+                f"{x.dtype}, on {x.device}. Pass x as the model takes it, one row of the batch for each input"
+            ) from error
 
     def score(self, raw: Any, rows: Tensor) -> Tensor:
         """The explained numbers (N, J) in a raw output whose entry i belongs to row ``rows[i]`` of the question."""

@@ -8,6 +8,7 @@ one of the recipes below.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from pellucid.core.question import Question
 
 MOST_BACKGROUND = 1000
+
+StandIns = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 class Removal(ABC):
@@ -43,9 +46,28 @@ class Removal(ABC):
     def absent(self, question: Question, draws: range) -> Tensor:
         """Stand-ins for z, (B or 1, len(draws), *dims), in the coordinates of the question's space."""
 
-    def matches(self, other: Removal) -> bool:
-        """Whether two removals put the same thing in place of a feature."""
-        return self == other
+    def stand_ins(self, question: Question) -> StandIns:
+        """The stand-ins prepared for a game: a function (turns, rows, draws, present) of N items to stand-ins (N, *dims).
+
+        Draws are shared by all coalitions of a turn; a removal that is not sampled has turn 0 only. ``present`` (N, *dims)
+        says which entries are kept, for removals that look at them.
+        """
+        blocks: dict[int, Tensor] = {}
+
+        def pick(turns: Tensor, rows: Tensor, draws: Tensor, present: Tensor) -> Tensor:
+            wanted = torch.unique(turns).tolist()
+            for turn in [turn for turn in blocks if turn not in wanted]:
+                del blocks[turn]
+            for turn in wanted:
+                if turn not in blocks:
+                    block = self.absent(question, range(turn * self.draws, (turn + 1) * self.draws))
+                    blocks[turn] = block.expand(len(question.z), *block.shape[1:])
+            if len(wanted) == 1:
+                return blocks[wanted[0]][rows, draws.to(rows.device)]
+            stack = torch.stack([blocks[turn] for turn in wanted])
+            return stack[torch.searchsorted(torch.tensor(wanted), turns).to(rows.device), rows, draws.to(rows.device)]
+
+        return pick
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,6 +215,32 @@ class Marginal(Removal):
         )
         chosen = order[:, draws.start - passes.start * size : draws.stop - passes.start * size]
         return background[chosen.to(background.device)]
+
+    def stand_ins(self, question: Question) -> StandIns:
+        """Background rows by index, so that nothing of the size rows x draws x pixels is held."""
+        background = question.space.encode(self.rows(question))
+        size, per_turn = len(background), self.draws
+        orders: dict[int, Tensor] = {}
+
+        def order(turn: int) -> Tensor:
+            if turn not in orders:
+                orders[turn] = rng.permutation(
+                    question.seed, "removal.marginal", turn, question.first_row, len(question.z), size
+                )
+            return orders[turn]
+
+        def pick(turns: Tensor, rows: Tensor, draws: Tensor, present: Tensor) -> Tensor:
+            if self.samples is None:
+                return background[draws.to(background.device)]
+            place = turns * per_turn + draws
+            passes = place // size
+            chosen = torch.empty_like(place)
+            for number in torch.unique(passes).tolist():
+                here = passes == number
+                chosen[here] = order(number)[rows.cpu()[here], place[here] % size]
+            return background[chosen.to(background.device)]
+
+        return pick
 
     def rows(self, question: Question) -> Tensor:
         """The background in the model's dtype and device, checked against x."""

@@ -49,7 +49,7 @@ class Examples:
 
     def __getitem__(self, rows: int | slice | Sequence[int] | Tensor) -> Examples:
         if isinstance(rows, slice):
-            index = torch.arange(len(self))[rows]
+            index = torch.tensor(range(len(self))[rows], dtype=torch.int64)
         elif isinstance(rows, int):
             if not -len(self) <= rows < len(self):
                 raise IndexError(f"row {rows} of {len(self)} examples")

@@ -63,7 +63,7 @@ def save(name: str, net: nn.Module) -> None:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=name, suffix=".tmp", delete=False) as file:
             temporary = Path(file.name)
             torch.save(net.state_dict(), file)
-        os.replace(temporary, folder / name)
+        temporary.replace(folder / name)
     except (OSError, RuntimeError) as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -9,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from pellucid.core.errors import BadInput, Unreliable, Unsupported
 from pellucid.core.game import Game
 from pellucid.core.method import Method, Result
 from pellucid.core.question import Question
@@ -16,7 +18,35 @@ from pellucid.core.removal import Removal
 from pellucid.core.state import State
 from pellucid.games.removal import RemovalGame
 
-COALITIONS_PER_CHUNK = 64
+COALITIONS_PER_CHUNK = 512
+
+
+@dataclass(frozen=True)
+class Board:
+    """A game and the key of its random draws: rows first_row .. first_row + B - 1 under a seed."""
+
+    game: Game
+    seed: int
+    first_row: int = 0
+
+    @property
+    def n(self) -> int:
+        """Number of players."""
+        return self.game.n
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return self.game.rows
+
+    def value(self, s: Tensor, turns: Tensor | None = None) -> Tensor:
+        """Values (B, M, J) in float64 of coalitions s, (B, M, n) or (M, n) for all rows alike."""
+        s = s if s.ndim == 3 else s.expand(self.rows, *s.shape)
+        return self.game(s, turns).double().cpu()
+
+    def ends(self) -> Tensor:
+        """Values of nobody and of everybody, (B, 2, J)."""
+        return self.value(torch.stack([torch.zeros(self.n), torch.ones(self.n)]))
 
 
 class Coalitional(Method):
@@ -25,50 +55,79 @@ class Coalitional(Method):
     removal: Removal
     access: ClassVar[str] = "predictions"
 
+    def board(self, question: Question) -> Board:
+        """The removal game of a question."""
+        return Board(RemovalGame(question, self.removal), question.seed, question.first_row)
+
     def chunks(self, question: Question) -> int:
-        return self.rounds(RemovalGame(question, self.removal).n)
+        players = question.players.n if question.players is not None else question.z[0].numel()
+        return self.rounds(players)
 
     def chunk(self, question: Question, index: int) -> State:
-        return self.play(RemovalGame(question, self.removal), len(question.z), index)
+        return self.play(self.board(question), index)
+
+    def block_rows(self, question: Question) -> int:
+        """Rows played together: with a tolerance one, since each row stops on its own; else what keeps coalitions small."""
+        if getattr(self, "tolerance", None) is not None:
+            return 1
+        players = question.players.n if question.players is not None else question.z[0].numel()
+        return max(1, min(question.executor.batch_size, 2**24 // (COALITIONS_PER_CHUNK * players)))
+
+    def result(self, question: Question, state: Any) -> Result:
+        found = self.settle(self.board(question), state)
+        if question.players is not None or found.dims is not None:
+            return found
+        shape = question.z.shape[1:]
+        values = found.values.unflatten(1, shape)
+        errors = None if found.std_error is None else found.std_error.unflatten(1, shape)
+        return Result(values, errors, found.covers, found.base, None, found.details, found.by_row)
 
     @abstractmethod
     def rounds(self, n: int) -> int:
         """Into how many chunks the work on n players is cut."""
 
     @abstractmethod
-    def play(self, game: Game, rows: int, index: int) -> State:
-        """One chunk of work on a game of ``rows`` rows."""
+    def play(self, board: Board, index: int) -> State:
+        """One chunk of work on a game."""
+
+    @abstractmethod
+    def settle(self, board: Board, state: Any) -> Result:
+        """The answer from the merged state: values (B, n, J)."""
 
 
 @dataclass(frozen=True)
 class Pieces:
-    """Values of consecutive players (B, players of this piece, J), joined in order."""
+    """Tensors joined along their second axis, in order of the chunks."""
 
-    parts: tuple[Tensor, ...]
+    parts: dict[str, tuple[Tensor, ...]]
+
+    @classmethod
+    def of(cls, parts: dict[str, Tensor]) -> Pieces:
+        """One piece of each."""
+        return cls({name: (part,) for name, part in parts.items()})
 
     def merge(self, other: Pieces) -> Pieces:
-        """Both sets of players, in order."""
-        return Pieces(self.parts + other.parts)
+        """Both, in order."""
+        return Pieces({name: parts + other.parts.get(name, ()) for name, parts in self.parts.items()})
+
+    def __getitem__(self, name: str) -> Tensor:
+        return torch.cat(self.parts[name], 1)
 
 
-@dataclass(frozen=True)
-class Ablation(Coalitional):
-    """v(all) - v(all but i) for every player i (see ``methods.feature_ablation``)."""
+def check_budget(name: str, budget: int, n: int) -> None:
+    """Refuse a budget that cannot value each player once."""
+    if isinstance(budget, bool) or not isinstance(budget, int) or budget < n + 1:
+        raise BadInput(f"{name}: budget must be at least n + 1 = {n + 1} coalitions for {n} players, got {budget!r}")
 
-    removal: Removal
-    name: str = "feature_ablation"
 
-    def rounds(self, n: int) -> int:
-        return -(-n // COALITIONS_PER_CHUNK)
+def check_players(name: str, n: int, most: int, instead: str) -> None:
+    """Refuse more players than a method can carry."""
+    if n > most:
+        raise Unsupported(f"{name}: {n} players are too many, its limit is {most}; use {instead}, or fewer players")
 
-    def play(self, game: Game, rows: int, index: int) -> Pieces:
-        n = game.n
-        gone = torch.arange(index * COALITIONS_PER_CHUNK, min((index + 1) * COALITIONS_PER_CHUNK, n))
-        s = torch.ones(len(gone) + 1, n)
-        s[torch.arange(len(gone)), gone] = 0
-        values = game(s.expand(rows, -1, -1))
-        return Pieces((values[:, -1:] - values[:, :-1],))
 
-    def result(self, question: Question, state: Any) -> Result:
-        values = torch.cat(state.parts, 1)
-        return Result(values if question.players is not None else values.unflatten(1, question.z.shape[1:]))
+def warn_few(name: str, draws: int) -> None:
+    """Say that a standard error could not be estimated."""
+    warnings.warn(
+        f"{name}: {draws} independent draws are too few for a standard error (NaN); raise the budget", Unreliable, stacklevel=2
+    )

@@ -1,5 +1,6 @@
 """Recipes: small documented functions that return a Method."""
 
+from pellucid.methods.cam import cam, counterfactual_grad_cam, grad_cam
 from pellucid.methods.control import random_attribution
 from pellucid.methods.gradient import expected_gradients, input_x_gradient, integrated_gradients, saliency, smooth_grad
 from pellucid.methods.removal import feature_ablation
@@ -10,6 +11,9 @@ CATALOGUE = (
     integrated_gradients,
     expected_gradients,
     smooth_grad,
+    cam,
+    grad_cam,
+    counterfactual_grad_cam,
     feature_ablation,
     random_attribution,
 )
@@ -17,8 +21,11 @@ CATALOGUE = (
 
 __all__ = [
     "CATALOGUE",
+    "cam",
+    "counterfactual_grad_cam",
     "expected_gradients",
     "feature_ablation",
+    "grad_cam",
     "input_x_gradient",
     "integrated_gradients",
     "random_attribution",

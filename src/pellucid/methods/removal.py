@@ -6,7 +6,7 @@ from typing import Any
 
 from pellucid.core import removal as absence
 from pellucid.core.method import Method
-from pellucid.games.coalitional import Ablation
+from pellucid.games.ablation import Ablation
 
 
 def feature_ablation(removal: Any = 0.0) -> Method:

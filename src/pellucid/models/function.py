@@ -2,65 +2,51 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from pellucid.core.errors import BadInput
+from pellucid.core.inputs import Inputs
 from pellucid.core.model import Model
-from pellucid.models.preprocessing import Standardise
+from pellucid.models.options import Options, as_array, calling, tensors
 
 
 class FunctionModel(Model):
-    """A function of a batch. It receives the kind of array the user passed; on tensors it may be differentiable."""
+    """A function of a batch. It receives the kind of array the user passed.
 
-    def __init__(
-        self,
-        function: Callable[[Any], Any],
-        labels: tuple[str, ...] | None = None,
-        bounds: tuple[float, float] | None = None,
-        preprocess: Standardise | None = None,
-        axis: int = 1,
-        scale: str = "logit",
-        device: torch.device | str | None = None,
-    ) -> None:
+    Tensors for tensors; numpy for numpy, lists and pictures (B, channel, height, width); a DataFrame with the same
+    column names, text and categories for a DataFrame. On tensors it is differentiable where a gradient really flows.
+    """
+
+    differentiable = True
+    reads_frames = True
+
+    def __init__(self, function: Callable[[Any], Any], options: Options) -> None:
         self.function = function
         self.name = getattr(function, "__name__", type(function).__name__)
-        self.labels, self.bounds, self.preprocess, self.axis, self.scale = labels, bounds, preprocess, axis, scale
-        self.device = torch.device("cpu" if device is None else device)
-        self._kind, self._columns = "torch", None
+        options.onto(self, "logit", settled=False)
+        self._options = options
+        self.device = options.device or torch.device("cpu")
 
-    @property
-    def differentiable(self) -> bool:  # type: ignore[override]
-        """Tensors in, tensors out: a gradient may flow. Whether it does is seen when it is asked for."""
-        return self._kind == "torch"
-
-    def receiving(self, kind: str, columns: tuple[str, ...] | None) -> Model:
-        twin = copy.copy(self)
-        twin._kind, twin._columns = kind, columns
+    def receiving(self, batch: Inputs) -> Self:
+        twin = super().receiving(batch)
+        twin.differentiable = batch.kind == "torch"
+        if not twin.differentiable:
+            twin.no_gradient = f": a function of {'a DataFrame' if batch.kind == 'frame' else 'numpy arrays'} has none"
         return twin
 
     def __call__(self, x: Tensor) -> Any:
-        x = x.clone() if self.preprocess is None else self.preprocess(x)
-        if self._kind == "torch":
-            return self.function(x)
-        array = x.detach().cpu().numpy()
-        if self._kind == "frame":
-            import pandas as pd
+        x = self._options.prepared(x)
+        with calling(self.name, x):
+            if self.kind == "torch":
+                return tensors(self.function(x), x.device)
+            array = as_array(x)
+            return tensors(self.function(array if self.frame is None else self.frame.decode(array)), x.device)
 
-            return _tensors(self.function(pd.DataFrame(array, columns=list(self._columns or ()))), x)
-        return _tensors(self.function(array), x)
-
-
-def _tensors(raw: Any, like: Tensor) -> Any:
-    """Numpy outputs as tensors on the model's device, whatever structure holds them."""
-    if isinstance(raw, np.ndarray) and raw.dtype.kind in "fiub":
-        return torch.from_numpy(np.array(raw)).to(like.device)
-    if isinstance(raw, dict):
-        return {key: _tensors(value, like) for key, value in raw.items()}
-    if isinstance(raw, (tuple, list)):
-        return type(raw)(_tensors(value, like) for value in raw)
-    return raw.to_numpy() if hasattr(raw, "to_numpy") else raw
+    def matrix(self, raw: Any) -> Tensor:
+        if raw is None:
+            raise BadInput(f"{self.name} returned None; does it end with a return?")
+        return super().matrix(raw)

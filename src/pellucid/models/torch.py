@@ -7,15 +7,16 @@ import copy
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from pellucid.core.errors import BadInput, Unreliable, Unsupported, listing
+from pellucid.core.inputs import Inputs
 from pellucid.core.model import Model, Tape, axis_names
 from pellucid.models.folding import folded
-from pellucid.models.preprocessing import Standardise
+from pellucid.models.options import Options, calling, whole
 
 
 class TorchModel(Model):
@@ -23,22 +24,15 @@ class TorchModel(Model):
 
     differentiable = True
 
-    def __init__(
-        self,
-        module: nn.Module,
-        labels: tuple[str, ...] | None = None,
-        bounds: tuple[float, float] | None = None,
-        preprocess: Standardise | None = None,
-        axis: int = 1,
-        scale: str = "logit",
-        device: torch.device | str | None = None,
-    ) -> None:
-        self.module = module
+    def __init__(self, module: nn.Module, options: Options) -> None:
+        module = getattr(module, "_orig_mod", module)  # what torch.compile wrapped: hooks need the module itself
         self.name = type(module).__name__
-        self.labels, self.bounds, self.preprocess, self.axis, self.scale = labels, bounds, preprocess, axis, scale
+        options.onto(self, "logit", settled=False)
+        self._options = options
         tensors = [*module.parameters(), *module.buffers()]
+        refuse_empty(self.name, tensors)
         home = tensors[0].device if tensors else torch.device("cpu")
-        self.device = home if device is None else torch.device(device)
+        self.device = options.device or home
         self.dtype = next((t.dtype for t in tensors if t.dtype.is_floating_point), None)
         if any(child.training for child in module.modules()):
             warnings.warn(
@@ -48,12 +42,32 @@ class TorchModel(Model):
                 stacklevel=4,
             )
         self._replica = replica(module, share=self.device == home).to(self.device)
+        self._buffers = Buffers(self._replica, module)
         self._first = _first_weighted(self._replica)
+        self.ids = isinstance(self._first, (nn.Embedding, nn.EmbeddingBag))
+        self._named = _named_outputs(module)
+
+    def receiving(self, batch: Inputs) -> Self:
+        twin = super().receiving(batch)
+        if not batch.tensor.is_floating_point():
+            twin.differentiable = False
+            twin.no_gradient = (
+                ": x holds ids, and there is no step between two ids; explain their embeddings instead, such as "
+                "wrap(lambda e: net(inputs_embeds=e)) at e = net.get_input_embeddings()(x)"
+            )
+        return twin
+
+    def seeing(self, outputs: Tensor) -> Self:
+        twin = super().seeing(outputs)
+        if twin.labels is None and self._named is not None and len(self._named) == outputs.shape[1]:
+            twin.labels = self._named
+        return twin
 
     def __call__(self, x: Tensor) -> Any:
-        # The clone keeps an in-place first operation away from the caller's tensor and from a leaf that needs a gradient.
-        x = x.clone() if self.preprocess is None else self.preprocess(x)
-        return self._replica(x)
+        x = self._options.prepared(x) if self.differentiable else whole(x, self.name)
+        self._buffers.renew()
+        with calling(self.name, x):
+            return self._replica(x)
 
     def layers(self) -> tuple[str, ...]:
         return tuple(name for name, _ in self._replica.named_modules() if name)
@@ -90,7 +104,8 @@ class TorchModel(Model):
                 if torch.is_grad_enabled() and not kept.requires_grad and kept.is_floating_point():
                     kept.requires_grad_()
                 tape.values[layer] = kept
-                # The model goes on with a copy, so that no operation in place (nn.ReLU(inplace=True)) changes the kept one.
+                # The model goes on with a copy, so that no operation in place (nn.ReLU(inplace=True)) changes
+                # the kept one.
                 return kept.clone() if value is output else _with_first(output, kept.clone())
 
             return record
@@ -105,14 +120,16 @@ class TorchModel(Model):
     def fast(self, x: Tensor) -> Model:
         """A copy with BatchNorm folded into convolutions and channels-last memory; this model where that changes
         nothing."""
-        module = folded(self._replica, x[:1] if self.preprocess is None else self.preprocess(x[:1]))
+        self._buffers.renew()
+        module = folded(self._replica, self._options.prepared(x[:1]))
         if module is None:
             return self
         quick = copy.copy(self)
-        quick._replica, quick.folded = module, True
+        quick._replica, quick.folded, quick._buffers = module, True, Buffers(module, module)
         return quick
 
     def randomised(self, seed: int) -> Model:
+        self._buffers.renew()
         module = copy.deepcopy(self._replica)
         weighted = [
             m
@@ -125,10 +142,12 @@ class TorchModel(Model):
             torch.manual_seed(seed)
             weighted[-1].reset_parameters()
         other = copy.copy(self)
-        other._replica = module
+        other._replica, other._buffers = module, Buffers(module, module)
         return other
 
     def dims(self, shape: tuple[int, ...]) -> tuple[str, ...]:
+        if not self.differentiable and len(shape) == 1:
+            return ("token",)
         if len(shape) == 2 and isinstance(self._first, nn.Conv2d):
             return ("height", "width")
         if len(shape) == 2:
@@ -141,9 +160,8 @@ def replica(module: nn.Module, share: bool = True) -> nn.Module:
     their gradients, which saves memory; buffers are its own, since a forward pass may write to them."""
     memo: dict[int, Any] = {}
     for child in module.modules():
-        # What a forward pass left on the module has a history that cannot be copied.
-        left = [value for value in vars(child).values() if isinstance(value, Tensor) and not value.is_leaf]
-        memo |= {id(value): value.detach().clone() for value in left}
+        # What a forward pass left on the module (activations, attention maps) has a history that cannot be copied.
+        memo |= {id(tensor): tensor.detach().clone() for tensor in _tensors(vars(child)) if not tensor.is_leaf}
     if share:
         memo |= {id(parameter): _alias(parameter) for parameter in module.parameters()}
     try:
@@ -154,7 +172,77 @@ def replica(module: nn.Module, share: bool = True) -> nn.Module:
             "explained without touching it; "
             "pass a function that calls it: wrap(lambda x: net(x))"
         ) from error
-    return twin.eval()
+    for child in twin.modules():
+        # Forward hooks can be part of what the model computes (weight norm, steering); a backward hook would
+        # only change its gradient.
+        child._backward_hooks.clear()
+        child._backward_pre_hooks.clear()
+    try:
+        twin.eval()
+    except NotImplementedError as error:  # the module of an ExportedProgram
+        raise BadInput(
+            f"{type(module).__name__} has no eval mode ({error}); pass the ExportedProgram that it came from"
+        ) from error
+    return twin if share else twin.requires_grad_(False)
+
+
+class Buffers:
+    """The buffers of a replica, renewed from the user's module before a call where either has changed.
+
+    So a forward pass that writes to a buffer finds it as the user left it, every time, and a running mean that goes
+    on being trained is seen.
+    """
+
+    def __init__(self, twin: nn.Module, module: nn.Module) -> None:
+        pairs = zip(twin.modules(), module.modules(), strict=True) if twin is not module else ()
+        self._places = [(mine._buffers, theirs._buffers, name) for mine, theirs in pairs for name in theirs._buffers]
+        self._seen = [self._state(place) for place in self._places]
+
+    def renew(self) -> None:
+        """Copy what has changed."""
+        for i, (mine, theirs, name) in enumerate(self._places):
+            source = theirs.get(name)
+            if source is not None and self._state(self._places[i]) != self._seen[i]:
+                old = mine.get(name)
+                # A new tensor, not new numbers in the old one, which the graph of an earlier call may hold.
+                mine[name] = source.detach().clone().to(source.device if old is None else old.device)
+                self._seen[i] = self._state(self._places[i])
+
+    @staticmethod
+    def _state(place: tuple[dict[str, Tensor | None], dict[str, Tensor | None], str]) -> tuple[int, ...]:
+        mine, theirs, name = place
+        both = (mine.get(name), theirs.get(name))
+        return tuple(
+            number for t in both if t is not None for number in (id(t), -1 if t.is_inference() else t._version)
+        )
+
+
+def refuse_empty(name: str, tensors: list[Tensor]) -> None:
+    """Raise ``BadInput`` for a module whose weights are not there yet."""
+    if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
+        raise BadInput(
+            f"{name} has lazy parameters, which get their shapes at the first call; "
+            "call it once on a batch before wrapping it"
+        )
+    if any(tensor.device.type == "meta" for tensor in tensors):
+        raise BadInput(f"{name} has parameters on the meta device, which hold no numbers; load its weights first")
+
+
+def _named_outputs(module: nn.Module) -> tuple[str, ...] | None:
+    """The class names a Hugging Face model carries, unless they are mere numbers."""
+    names = getattr(getattr(module, "config", None), "id2label", None)
+    if not isinstance(names, dict) or any(str(name).startswith("LABEL_") for name in names.values()):
+        return None
+    return tuple(str(name) for _, name in sorted(names.items()))
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors in nested lists, tuples and dicts."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (dict, list, tuple)):
+        for entry in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(entry)
 
 
 def _alias(parameter: nn.Parameter) -> nn.Parameter:

@@ -7,6 +7,7 @@ from typing import Any
 from pellucid.core.errors import BadInput
 from pellucid.core.model import SCALES, Model
 from pellucid.models.function import FunctionModel
+from pellucid.models.options import Options
 from pellucid.models.preprocessing import Standardise
 from pellucid.models.torch import TorchModel
 
@@ -32,9 +33,9 @@ def wrap(
     """
     import torch
 
-    options = (labels, bounds, mean, std, scale, device)
+    told = (labels, bounds, mean, std, scale, device)
     if isinstance(net, Model):
-        if any(option is not None for option in options):
+        if any(option is not None for option in told):
             raise BadInput("wrap: the model is wrapped already; pass these options when you wrap the original")
         return net
     if scale is not None and scale not in SCALES:
@@ -42,10 +43,11 @@ def wrap(
     names = None if labels is None else tuple(str(label) for label in labels)
     limits = _limits(bounds)
     preprocess = Standardise.of(mean, std, axis)
+    options = Options(names, limits, preprocess, axis, scale, None if device is None else torch.device(device))
     if isinstance(net, torch.nn.Module):
-        return TorchModel(net, names, limits, preprocess, axis, scale or "logit", device)
+        return TorchModel(net, options)
     if callable(net):
-        return FunctionModel(net, names, limits, preprocess, axis, scale or "logit", device)
+        return FunctionModel(net, options)
     raise BadInput(
         f"wrap: cannot explain a {type(net).__name__}; expected an nn.Module, a callable on arrays, a "
         "scikit-learn estimator, "

@@ -89,7 +89,7 @@ def feature_names(e: Explanation) -> tuple[str, ...]:
 
 
 def photo(e: Explanation, row: int) -> Array:
-    """The input of one row as pixels (H, W, 3) uint8; stretched to its own range where that is not [0, 1] or [0, 255]."""
+    """The input of one row as pixels (H, W, 3) uint8; stretched to its own range unless that is [0, 1] or 0 to 255."""
     x = np.nan_to_num(np.asarray(e.data[row], dtype=np.float64))
     if x.ndim == 3 and _channels_first(e, x.shape):
         x = np.moveaxis(x, 0, -1)

@@ -13,7 +13,7 @@ from pellucid.core.question import Question
 
 def answer(method: Method, question: Question, block_rows: int, progress: Progress | None = None) -> Result:
     """A method's answer to a question: blocks of rows, each in chunks, merged in order, joined along rows."""
-    rows = len(question.z)
+    method, rows = method.prepared(question), len(question.z)
     blocks = [question.block(slice(start, min(start + block_rows, rows))) for start in range(0, rows, block_rows)]
     counts = [method.chunks(block) for block in blocks]
     done, results = 0, []
@@ -25,6 +25,8 @@ def answer(method: Method, question: Question, block_rows: int, progress: Progre
             done += 1
             if progress is not None:
                 progress(method.name, done, sum(counts))
+            if method.settled(state):
+                break
         results.append(method.result(block, state))
     return join(results)
 

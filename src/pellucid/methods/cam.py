@@ -1,0 +1,45 @@
+"""Recipes for class activation maps."""
+
+from __future__ import annotations
+
+from pellucid.core.method import Method
+from pellucid.gradients.cam import GradientMap, HeadMap, opposed_gradient
+
+
+def cam(layer: str | None = None) -> Method:
+    """Where in the picture the evidence for an output lies, in a net that ends in a mean over positions and one linear layer.
+
+    M_c = Σ_k w_k^c A_k, with A the activations before the mean and w the linear layer; the mean of M_c plus the bias
+    is the output.
+
+    ``layer``: the layer whose mean is taken (None: found). That outputs = mean(A) wᵀ + b, for A as the layer returns
+    it or after a ReLU, is checked on every row; other nets are refused. Returns signed values of the layer's size, (B, h, w).
+    Cost: 1 forward a row, and 1 to find the layer. Source: zhou2016.
+    """
+    return HeadMap("cam", layer)
+
+
+def grad_cam(layer: str | None = None) -> Method:
+    """Where in the picture a layer's features speak for the output.
+
+    L = ReLU(Σ_k α_k A_k), α_k = mean over positions of ∂y/∂A_k, with y as it is read (the raw output unless told
+    otherwise).
+
+    ``layer``: the name of a layer (None: the last convolution with a map of positions that y depends on; where the
+    tokens of a picture come after it, the last norm layer through whose patch tokens y depends on the picture, which
+    are taken for a square grid after up to 8 other tokens). A layer used more than once counts at its last call.
+    Returns values >= 0 of the layer's size, (B, h, w), never normalised; ``details["layer"]`` names the layer.
+    Cost: 1 forward a row, 1 backward a row and output as far as the layer, and 1 forward and backward to find it.
+    Source: selvaraju2017; their code sums over positions instead, which scales the map.
+    """
+    return GradientMap("grad_cam", layer)
+
+
+def counterfactual_grad_cam(layer: str | None = None) -> Method:
+    """Where in the picture a layer's features speak against the output: removing them would raise it.
+
+    L = ReLU(Σ_k -α_k A_k), with α as in ``grad_cam``; the same as the Grad-CAM of -y.
+
+    ``layer``, values and cost as for ``grad_cam``. Source: selvaraju2017.
+    """
+    return GradientMap("counterfactual_grad_cam", layer, opposed_gradient)
