@@ -11,9 +11,10 @@ from pellucid.core.method import Method, Result
 from pellucid.core.question import Question
 
 
-def answer(method: Method, question: Question, block_rows: int, progress: Progress | None = None) -> Result:
+def answer(method: Method, question: Question, progress: Progress | None = None) -> Result:
     """A method's answer to a question: blocks of rows, each in chunks, merged in order, joined along rows."""
     method, rows = method.prepared(question), len(question.z)
+    block_rows = max(1, method.block_rows(question))
     blocks = [question.block(slice(start, min(start + block_rows, rows))) for start in range(0, rows, block_rows)]
     counts = [method.chunks(block) for block in blocks]
     done, results = 0, []
