@@ -29,9 +29,11 @@ _HOME = {
     "evaluate": "evaluating",
     "explain": "api",
     "load": "core.archive",
+    "play": "playing",
     "wrap": "models.wrap",
 }
 _MODULES = {
+    "games": "games",
     "data": "data",
     "methods": "methods",
     "metrics": "metrics",

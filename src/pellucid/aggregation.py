@@ -11,6 +11,9 @@ from pellucid.core.errors import BadInput
 from pellucid.core.explanation import Explanation
 from pellucid.metrics.units import own, position_scores
 
+_CARRIED = ("axes", "first_row", "model", "scale", "labels", "input")
+"""What is the same of all explanations of a question, and needed to ask it again."""
+
 
 def aggregate(explanations: Sequence[Explanation]) -> Explanation:
     """What do several methods say together?
@@ -29,23 +32,20 @@ def aggregate(explanations: Sequence[Explanation]) -> Explanation:
     for e in each:
         if not isinstance(e, Explanation):
             raise BadInput(f"aggregate: expected explanations, got {type(e).__name__}")
+        if e.several:
+            raise BadInput("aggregate: an explanation has several outputs; explain one target a row")
         if e.data.shape != first.data.shape or not np.array_equal(e.data, first.data):
             raise BadInput("aggregate: the explanations are of different rows; aggregate explanations of the same x")
         if dict(e.target) != dict(first.target):
             raise BadInput(f"aggregate: the explanations have different targets, {first.target} and {e.target}")
-    same_players = all(
-        e.dims[:1] == ("player",) and e.players is not None and np.array_equal(e.players, first.players)
-        for e in each
-        if first.players is not None
-    )
-    if first.players is not None and same_players:
+    if all(_same_players(e, first) for e in each):
         scores = [own(e).scores.numpy() for e in each]
         dims, players, names = first.dims, first.players, first.feature_names
     else:
         scores = [position_scores(e).numpy() for e in each]
         axes = [dim for dim in first.details["axes"] if dim not in ("channel", "embedding")]
         dims, players = tuple(axes), None
-        names = first.feature_names if len(axes) == 1 else None
+        names = next((e.feature_names for e in each if e.dims == dims), None)
     n = scores[0][0].size
     ranks = [(rankdata(score.reshape(len(score), -1), axis=1) - 1) / max(1, n - 1) for score in scores]
     values = np.mean(ranks, axis=0).reshape(scores[0].shape)
@@ -61,17 +61,17 @@ def aggregate(explanations: Sequence[Explanation]) -> Explanation:
         method={"name": "aggregate", "fields": {"of": [dict(e.method) for e in each]}},
         cost={name: sum(float(e.cost.get(name, 0)) for e in each) for name in ("forwards", "backwards", "seconds")},
         details={
+            **{name: first.details[name] for name in _CARRIED if name in first.details},
             "ranking": "signed",
             "reduction": "sum",
             "promise": None,
             "control": False,
-            "axes": list(first.details["axes"]),
-            "first_row": first.details.get("first_row", 0),
-            "model": first.details.get("model"),
-            "scale": first.details.get("scale"),
-            "labels": first.details.get("labels"),
-            "players_by_row": first.details.get("players_by_row", False) if players is not None else False,
+            "players_by_row": players is not None and bool(first.details.get("players_by_row")),
             "by_row": [],
             "agreement_spread": float(np.mean(np.std(ranks, axis=0))),
         },
     )
+
+
+def _same_players(e: Explanation, first: Explanation) -> bool:
+    return e.players is not None and first.players is not None and np.array_equal(e.players, first.players)

@@ -101,8 +101,7 @@ def ask(
 ) -> Question:
     """The question, checked: inputs read, coordinates encoded, the target looked up, players divided; ``fold`` allows
     the folded copy."""
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise BadInput(f"seed must be a whole number of at least 0, got {seed!r}")
+    check_seed(seed)
     batch = reading.read(x, model)
     model = model.receiving(batch)
     space = Identity(names=batch.columns) if space is None else space
@@ -118,6 +117,12 @@ def ask(
         question = _resolved(question, wanted)
     divided = dividing.resolve(players if players is not None else space.groups, z, question.dims, space.names)
     return replace(question, players=divided)
+
+
+def check_seed(seed: Any) -> None:
+    """Refuse a seed that is not a whole number of at least 0."""
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise BadInput(f"seed must be a whole number of at least 0, got {seed!r}")
 
 
 def _resolved(question: Question, wanted: Target) -> Question:

@@ -12,22 +12,27 @@ import torch
 
 from pellucid import methods as recipes
 from pellucid import metrics as scoring
-from pellucid.api import abilities, ask, explain, pick, untouched, versions
-from pellucid.core import removal
+from pellucid.api import abilities, ask, explain, pick, store, untouched, versions
+from pellucid.core import inputs as reading
+from pellucid.core import removal, rng
 from pellucid.core.budget import Run
 from pellucid.core.comparison import Comparison
-from pellucid.core.errors import BadInput, Unsupported
+from pellucid.core.errors import BadInput, Unsupported, listing
 from pellucid.core.explanation import Explanation
+from pellucid.core.inputs import Inputs
 from pellucid.core.method import Method, plain
+from pellucid.core.model import Model
+from pellucid.core.players import Players
 from pellucid.core.question import Question
 from pellucid.core.removal import Removal
 from pellucid.core.scores import Scores
 from pellucid.core.target import Target
 from pellucid.core.verdict import Disagreement
-from pellucid.evaluating import judge, labels_of, pick_metrics
+from pellucid.evaluating import check_outputs, judge, labels_of, pick_metrics
 from pellucid.judging import Evidence, decide
 from pellucid.methods.control import Random
 from pellucid.metrics.metric import Metric
+from pellucid.metrics.perturbation import uses
 from pellucid.metrics.statistics import holm, overlap, paired, rank_correlation
 from pellucid.metrics.units import cells
 from pellucid.models import wrap
@@ -65,45 +70,45 @@ def compare(
     .verdicts(), .report(path). Cost: see ``pellucid.check``.
     """
     run = Run() if run is None else run
-    wrapped = wrap(model)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        wrapped = wrap(model)
+        batch = reading.read(x, wrapped)
         with untouched():
-            question = ask(wrapped, x, target, None, None, seed, run)
+            question = ask(wrapped, batch, target, None, None, seed, run)
         if len(question.z) < 2:
             raise BadInput(
                 "compare: one row has no spread to judge by; pass at least two rows, or use explain for a single one"
             )
         if question.target.several:
             raise BadInput("compare: several outputs at once cannot be scored; give one target a row")
+        classes = None if truth is None else _classes(truth, question)
         wanted = _wanted(question, methods)
-        explanations, refused = _explanations(wrapped, x, wanted, question, seed, run)
+        explanations, refused = _explanations(wrapped, batch, wanted, question, seed, run)
         if not explanations:
             raise Unsupported("compare: no method could run: " + "; ".join(refused.values()))
-        chosen = (
-            pick_metrics(metrics) if metrics is not None else default_metrics(question, list(explanations.values()))
-        )
+        chosen = pick_metrics(default_metrics(question, list(explanations.values())) if metrics is None else metrics)
         with untouched(), question.executor.measured(question.model.device):
+            check_outputs(question, explanations)
             found = Scores(tuple(judge(question, explanations, chosen, seed, run)), int(seed), {}, versions())
             control = _control(question, explanations, chosen, seed, run)
-            shared = {label: cells(e, GRID).scores.numpy() for label, e in explanations.items()}
-            fine = {label: cells(e, 4 * GRID).scores.numpy() for label, e in explanations.items()}
-            evidence = Evidence(wrapped, x, question, explanations, wanted, shared, found, control, seed, run)
+            evidence = Evidence(wrapped, batch, question, explanations, wanted, chosen, found, control, seed, run)
             verdicts = decide(evidence)
+            probabilities = _probabilities(question)
         found = replace(found, cost=question.executor.cost.to_dict())
         comparison = Comparison(
             explanations=explanations,
             scores=found,
             test_rows=tuple(_tests(found, control)),
-            agreement=_agreement(fine),
+            agreement=_agreement({label: cells(e, 4 * GRID).scores.numpy() for label, e in explanations.items()}),
             decided=tuple(verdicts),
             about={"model": wrapped.name, "seed": int(seed), **(dict(about) if about else {})},
-            probabilities=_probabilities(question),
-            truth=None if truth is None else tuple(int(c) for c in truth),
+            probabilities=probabilities,
+            truth=classes,
             warnings=tuple(dict.fromkeys(str(w.message) for w in caught)),
             refused=refused,
         )
-    for w in caught:
+    for w in {str(w.message): w for w in caught}.values():
         warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
     return comparison
 
@@ -131,9 +136,8 @@ def default_methods(question: Question) -> list[Method]:
 
 def default_metrics(question: Question, explanations: Sequence[Explanation]) -> list[Metric]:
     """Insertion and deletion under two references, at two granularities where there is a picture, and completeness."""
-    used = [value for e in explanations for value in e.method["fields"].values()]
     candidates = _candidates(question)
-    foreign = [reference for reference in candidates if plain(reference) not in used]
+    foreign = [reference for reference in candidates if not any(uses(e, reference) for e in explanations)]
     first = foreign[0] if foreign else candidates[0]
     second = next((reference for reference in reversed(candidates) if reference is not first), first)
     grids: tuple[int | None, ...] = (GRID, None) if "height" in question.dims else (None,)
@@ -146,48 +150,69 @@ def default_metrics(question: Question, explanations: Sequence[Explanation]) -> 
 
 def _candidates(question: Question) -> list[Removal]:
     """References that make sense for the input, the usual baseline of methods last."""
-    if "feature" in question.dims:
+    dims = set(question.dims)
+    if not dims & {"height", "time", "token"}:
         rows = question.x.detach().cpu()
-        return [removal.marginal(rows, draws=min(len(rows), 20)), removal.baseline(rows.mean(0))]
+        return [removal.marginal(rows, draws=min(len(rows), 20)), _typical(question)]
+    chosen: list[Removal] = [removal.mean()]
+    if dims & {"height", "time"}:
+        chosen.append(removal.blur(10.0))
     try:
         question.bounds("compare")
+        chosen.insert(0, removal.uniform())
     except BadInput:
-        return [removal.mean(), removal.baseline(0.0)]
-    return [removal.uniform(), removal.mean(), removal.blur(10.0), removal.baseline(0.0)]
+        pass  # nobody said what the range of an entry is
+    return [*chosen, removal.baseline(0.0)]
 
 
 def _typical(question: Question) -> Removal:
-    return removal.baseline(question.x.detach().cpu().mean(0))
+    """The mean row of a table; where numbers are codes or ids, their most frequent one."""
+    rows = question.x.detach().cpu()
+    often = rows.mode(0).values
+    if not rows.is_floating_point():
+        return removal.baseline(often)
+    frame = question.model.frame
+    coded = torch.tensor([c.values is not None for c in frame.columns]) if frame else torch.tensor(False)
+    return removal.baseline(torch.where(coded, often, rows.mean(0)))
 
 
 def _wanted(question: Question, methods: Any) -> dict[str, Method | Explanation]:
     if methods is None:
-        each: list[Any] = list(default_methods(question))
-    elif isinstance(methods, Mapping):
-        return {str(label): m if isinstance(m, Explanation) else pick(m) for label, m in methods.items()}
-    else:
-        each = [methods] if isinstance(methods, (Method, str, Explanation)) else list(methods)
+        methods = default_methods(question)
+    elif isinstance(methods, (Method, str, Explanation)):
+        methods = [methods]
+    each = list(methods.values() if isinstance(methods, Mapping) else methods)
     picked = [m if isinstance(m, Explanation) else pick(m) for m in each]
     if not picked:
         raise BadInput("compare: the list of methods is empty; name at least one")
+    names = [m.method["name"] if isinstance(m, Explanation) else m.name for m in picked]
+    labels = [str(label) for label in methods] if isinstance(methods, Mapping) else names
     if not any(isinstance(m, Random) for m in picked):
         picked.append(recipes.random_attribution())  # the control is part of every comparison
-    names = [m.method["name"] if isinstance(m, Explanation) else m.name for m in picked]
-    return dict(zip(labels_of(names), picked, strict=True))
+        labels = [*labels, "random_attribution"]
+    return dict(zip(labels_of(labels), picked, strict=True))
+
+
+def _classes(truth: Any, question: Question) -> tuple[int, ...]:
+    """The true class of each row as a column."""
+    given, rows = Target(truth).index, len(question.z)
+    if not isinstance(given, tuple) or len(given) != rows:
+        raise BadInput(f"compare: truth needs one class a row, {rows} of them; got {truth!r}")
+    labels = list(question.model.labels or ())
+    unknown = [c for c in given if isinstance(c, str) and c not in labels]
+    if unknown:
+        raise BadInput(f"compare: truth {unknown[0]!r} is not among the labels; have {listing(labels)}")
+    return tuple(labels.index(c) if isinstance(c, str) else int(c) for c in given)
 
 
 def _explanations(
-    model: Any, x: Any, wanted: Mapping[str, Method | Explanation], question: Question, seed: int, run: Run
+    model: Model, x: Inputs, wanted: Mapping[str, Method | Explanation], question: Question, seed: int, run: Run
 ) -> tuple[dict[str, Explanation], dict[str, str]]:
     """Every method's explanation for the same resolved target; a method that the model cannot serve is refused with its
     reason."""
     done: dict[str, Explanation] = {}
     refused: dict[str, str] = {}
-    data = (
-        question.x.detach().cpu().float().numpy()
-        if question.x.dtype == torch.bfloat16
-        else question.x.detach().cpu().numpy()
-    )
+    data = store(question.x)
     for label, method in wanted.items():
         if isinstance(method, Explanation):
             if method.several or method.data.shape != data.shape or not np.array_equal(method.data, data):
@@ -210,63 +235,46 @@ def _explanations(
 
 
 def _control(
-    question: Question, explanations: Mapping[str, Explanation], metrics: Sequence[Metric], seed: int, run: Run
+    question: Question, explanations: Mapping[str, Explanation], metrics: Mapping[str, Metric], seed: int, run: Run
 ) -> dict[tuple[str, str], np.ndarray]:
     """For each metric, the mean score of random orders in each row, (B,), by label of the method whose units they
     order."""
     found: dict[tuple[str, str], np.ndarray] = {}
-    for metric in metrics:
-        if not metric.controlled:
-            continue
+    quiet = replace(run, progress=None)
+    for name, metric in metrics.items():
         by_units: dict[str, np.ndarray] = {}
         for label, e in explanations.items():
-            own_players = e.players is not None and metric.granularity == "features"
-            key = str(plain(e.players)) if own_players else "positions"
+            units = metric.units(e)
+            if units is None:
+                continue
+            key = str(plain(units.players.labels))
             if key not in by_units:
-                draws = {f"draw {d}": _random(e, d, own_players) for d in range(CONTROL_DRAWS)}
-                quiet = replace(run, progress=None)
-                by_units[key] = np.mean([cell.values for cell in judge(question, draws, [metric], seed, quiet)], axis=0)
-            found[label, metric.label] = by_units[key]
+                draws = {f"draw {d}": _random(e, units.players, seed, d) for d in range(CONTROL_DRAWS)}
+                cells = judge(question, draws, {name: metric}, seed, quiet)
+                by_units[key] = np.mean([cell.values for cell in cells], axis=0)
+            found[label, name] = by_units[key]
     return found
 
 
-def _random(like: Explanation, draw: int, own_players: bool) -> Explanation:
-    """A random explanation of the same rows, over the same units."""
-    from pellucid.core import rng
-
-    axes = tuple(like.details["axes"])
-    rows = len(like)
-    keep = {
-        "ranking": "signed",
-        "reduction": "sum",
-        "axes": list(axes),
-        "first_row": like.details.get("first_row", 0),
-        "by_row": [],
-    }
-    if own_players:
-        shape: tuple[int, ...] = like.values.shape[1:]
-        keep["players_by_row"] = like.details.get("players_by_row", False)
-        dims: tuple[str, ...] = ("player",)
-    else:
-        kept = [
-            (size, dim)
-            for size, dim in zip(like.data.shape[1:], axes, strict=True)
-            if dim not in ("channel", "embedding")
-        ]
-        shape, dims = tuple(size for size, _ in kept), tuple(dim for _, dim in kept)
-    values = rng.uniform(like.seed, "compare.control", draw, int(keep["first_row"]), rows, int(np.prod(shape))).reshape(
-        rows, *shape
-    )
+def _random(like: Explanation, units: Players, seed: int, draw: int) -> Explanation:
+    """An explanation of the same rows that knows nothing: every order of the units is equally likely."""
+    first_row = int(like.details.get("first_row", 0))
     return replace(
         like,
-        values=values.numpy(),
-        dims=dims,
-        players=like.players if own_players else None,
+        values=rng.uniform(seed, "compare.control", draw, first_row, len(like), units.n).numpy(),
+        dims=("player",),
+        players=units.labels.numpy(),
         std_error=None,
         base_values=None,
         residual=None,
-        method={"name": "random", "fields": {"draw": draw}},
-        details=keep,
+        method={"name": "random order", "fields": {"draw": draw}},
+        details={
+            "ranking": "signed",
+            "axes": like.details["axes"],
+            "first_row": first_row,
+            "players_by_row": units.by_row,
+            "by_row": [],
+        },
     )
 
 
@@ -335,4 +343,4 @@ def _probabilities(question: Question) -> np.ndarray | None:
     return np.asarray(outputs.float().softmax(1).cpu())
 
 
-__all__ = ["Target", "compare", "default_methods", "default_metrics"]
+__all__ = ["compare", "default_methods", "default_metrics"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from pellucid import metrics as recipes
 from pellucid.api import abilities, ask, untouched, versions
 from pellucid.core.budget import Run
-from pellucid.core.errors import BadInput, Unsupported, listing
+from pellucid.core.errors import BadInput, Unreliable, Unsupported, listing
 from pellucid.core.explanation import Explanation
 from pellucid.core.inputs import again
 from pellucid.core.question import Question
@@ -22,6 +23,10 @@ from pellucid.core.target import READS, Target
 from pellucid.metrics.metric import Desk, Marks, Metric
 from pellucid.metrics.statistics import interval
 from pellucid.models import wrap
+
+SAME_OUTPUTS = 0.02
+"""Largest difference, relative to the largest output, between what a model gives and what an explanation says it gave:
+above the rounding of bfloat16."""
 
 
 def evaluate(
@@ -37,9 +42,9 @@ def evaluate(
 
     ``explanation``: one, a list, or a dict by label. ``metrics``: recipes' values or names (None: insertion, deletion
     and completeness). The rows, the target and the keys of random draws are those stored in the explanation; ``target``
-    is needed only where a callable was read, ``space`` where the explanation lives in another space than the input.
-    Returns ``Scores``: .table, .summary(), .curves; the unit of analysis is the row. Cost: see the metrics; one forward
-    a row is shared by all.
+    is needed only where a callable was read, ``space`` where the explanation lives in another space than the input. A
+    model whose outputs are not the stored ones raises ``Unreliable``. Returns ``Scores``: .table, .summary(), .curves;
+    the unit of analysis is the row. Cost: see the metrics; one forward a row is shared by all.
     """
     run = Run() if run is None else run
     chosen = pick_metrics(metrics)
@@ -47,16 +52,17 @@ def evaluate(
     with untouched():
         question = ask_again(model, explanations, seed, run, target, space)
         with question.executor.measured(question.model.device):
+            check_outputs(question, explanations)
             cells = judge(question, explanations, chosen, seed, run)
     return Scores(tuple(cells), int(seed), question.executor.cost.to_dict(), versions())
 
 
-def pick_metrics(metrics: Sequence[Metric | str] | Metric | str | None) -> list[Metric]:
-    """Metrics from values or names; all of the catalogue by default."""
+def pick_metrics(metrics: Sequence[Metric | str] | Metric | str | None) -> dict[str, Metric]:
+    """Metrics by a label that is unique, from values or names; all of the catalogue by default."""
     catalogue = {recipe.__name__: recipe for recipe in recipes.CATALOGUE}
     if metrics is None:
-        return [recipe() for recipe in recipes.CATALOGUE]
-    chosen = []
+        metrics = list(catalogue)
+    chosen: list[Metric] = []
     for metric in [metrics] if isinstance(metrics, (Metric, str)) else list(metrics):
         if isinstance(metric, str):
             if metric not in catalogue:
@@ -64,10 +70,11 @@ def pick_metrics(metrics: Sequence[Metric | str] | Metric | str | None) -> list[
             metric = catalogue[metric]()
         if not isinstance(metric, Metric):
             raise BadInput(f"metric: expected a metric such as metrics.insertion() or its name, got {metric!r}")
-        chosen.append(metric)
+        if metric not in chosen:
+            chosen.append(metric)
     if not chosen:
         raise BadInput("metrics: the list is empty; name at least one, such as metrics.insertion()")
-    return chosen
+    return dict(zip(labels_of([metric.label for metric in chosen]), chosen, strict=True))
 
 
 def by_label(explanation: Explanation | Mapping[str, Explanation] | Sequence[Explanation]) -> dict[str, Explanation]:
@@ -92,11 +99,13 @@ def by_label(explanation: Explanation | Mapping[str, Explanation] | Sequence[Exp
 
 def labels_of(names: Sequence[str]) -> list[str]:
     """Unique labels: a name that comes again is numbered."""
-    seen: dict[str, int] = {}
-    labels = []
+    labels: list[str] = []
     for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        labels.append(name if seen[name] == 1 else f"{name} {seen[name]}")
+        label, number = name, 1
+        while label in labels:
+            number += 1
+            label = f"{name} {number}"
+        labels.append(label)
     return labels
 
 
@@ -131,8 +140,24 @@ def ask_again(
     return ask(wrapped, again(first, wrapped), target, space, None, seed, run, int(first.details.get("first_row", 0)))
 
 
+def check_outputs(question: Question, explanations: Mapping[str, Explanation]) -> None:
+    """Warn of explanations of the same number that say the model gave another one: they explain another model."""
+    here = question.here()[:, 0].cpu().double().numpy()
+    for label, e in explanations.items():
+        if e.target["read"] != question.target.read_name:
+            continue
+        gap, size = np.abs(here - e.outputs).max(), np.abs(e.outputs).max()
+        if gap > SAME_OUTPUTS * size:
+            warnings.warn(
+                f"{label}: the model's outputs differ by up to {gap:.2g} from those that were explained; "
+                "it is another model, or its preprocessing has changed",
+                Unreliable,
+                stacklevel=3,
+            )
+
+
 def judge(
-    question: Question, explanations: Mapping[str, Explanation], metrics: Sequence[Metric], seed: int, run: Run
+    question: Question, explanations: Mapping[str, Explanation], metrics: Mapping[str, Metric], seed: int, run: Run
 ) -> list[Cell]:
     """A cell for every explanation and metric, rows taken in blocks that share their values at x and at the
     reference."""
@@ -140,13 +165,13 @@ def judge(
     size = question.executor.batch_size
     starts = range(0, rows, size)
     total = len(starts) * len(metrics) * len(explanations)
-    found: dict[tuple[str, int], list[Marks]] = {}
-    spent: dict[tuple[str, int], int] = {}
+    found: dict[tuple[str, str], list[Marks]] = {}
+    spent: dict[tuple[str, str], int] = {}
     done = 0
     for start in starts:
         part = slice(start, min(start + size, rows))
         desk = Desk(question.block(part))
-        for m, metric in enumerate(metrics):
+        for name, metric in metrics.items():
             missing = metric.needs - abilities(question.model)
             if missing:
                 raise Unsupported(
@@ -155,23 +180,22 @@ def judge(
             for label, e in explanations.items():
                 if metric.status(e) == "measured":
                     before = question.executor.cost.forwards
-                    found.setdefault((label, m), []).append(metric.marks(desk, e[part], seed))
-                    spent[label, m] = spent.get((label, m), 0) + question.executor.cost.forwards - before
+                    found.setdefault((label, name), []).append(metric.marks(desk, e[part], seed))
+                    spent[label, name] = spent.get((label, name), 0) + question.executor.cost.forwards - before
                 done += 1
                 if run.progress is not None:
                     run.progress("metrics", done, total)
-    return [
-        _cell(label, e, metric, found.get((label, m)), spent.get((label, m), 0), rows)
-        for m, metric in enumerate(metrics)
-        for label, e in explanations.items()
-    ]
+    cells = []
+    for name, metric in metrics.items():
+        for label, e in explanations.items():
+            cell = _cell(e, metric, found.get((label, name)), seed)
+            cells.append(replace(cell, method=label, metric=name, forwards=spent.get((label, name), 0)))
+    return cells
 
 
-def _cell(
-    label: str, explanation: Explanation, metric: Metric, marks: list[Marks] | None, forwards: int, rows: int
-) -> Cell:
+def _cell(explanation: Explanation, metric: Metric, marks: list[Marks] | None, seed: int) -> Cell:
     common: dict[str, Any] = {
-        "method": label,
+        "method": explanation.method["name"],
         "metric": metric.label,
         "family": metric.name,
         "direction": metric.direction,
@@ -180,25 +204,18 @@ def _cell(
         "read": getattr(metric, "read", None),
         "matched": metric.matched(explanation),
         "control": bool(explanation.details.get("control", False)),
-        "forwards": forwards,
     }
+    nan = float("nan")
     if marks is None:
-        nothing = np.full(rows, np.nan)
-        return Cell(
-            values=nothing,
-            mean=float("nan"),
-            low=float("nan"),
-            high=float("nan"),
-            status=metric.status(explanation),
-            **common,
-        )
+        nothing = np.full(len(explanation), nan)
+        return Cell(values=nothing, mean=nan, low=nan, high=nan, status=metric.status(explanation), **common)
     whole = join(marks)
     values = whole.values.numpy()
-    low, high = interval(values)
+    low, high = interval(values, seed)
     finite = values[np.isfinite(values)]
     return Cell(
         values=values,
-        mean=float(finite.mean()) if len(finite) else float("nan"),
+        mean=float(finite.mean()) if len(finite) else nan,
         low=low,
         high=high,
         fractions=None if whole.fractions is None else whole.fractions.numpy(),

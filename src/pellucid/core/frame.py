@@ -155,6 +155,8 @@ class Frame:
 
     def recode(self, rows: Array, other: Frame) -> Array:
         """Rows (R, F) in the columns and codes of another frame, in those of this one."""
+        if self.names == other.names and not any(c.values for c in (*self.columns, *other.columns)):
+            return rows
         return self.encode(other.decode(rows))
 
 

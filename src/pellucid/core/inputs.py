@@ -74,6 +74,21 @@ def again(explanation: Explanation, model: Model) -> Inputs:
     return Inputs(tensor, kind, model.columns if frame is None else frame.names, frame)
 
 
+def like(value: Tensor, model: Model, x: Tensor, frame: Frame | None = None) -> Tensor:
+    """An array in input units (a background, a baseline) as x was read: uint8 scaled, columns by name, text by the
+    same codes."""
+    if frame is not None and model.frame is not None:
+        value = torch.from_numpy(model.frame.recode(value.numpy(), frame))
+    elif frame is not None and frame.text:
+        raise BadInput(
+            f"column {frame.text[0]!r} of the background holds text or categories; pass x as a DataFrame too"
+        )
+    whole = not x.is_floating_point()
+    if whole and value.is_floating_point() and bool((value != value.round()).any()):
+        raise BadInput(f"x holds ids, which are whole numbers ({x.dtype}); the background or baseline has fractions")
+    return (value if whole else _cast(value, model, model.kind)).to(x)
+
+
 def _checked(tensor: Tensor, model: Model, kind: str) -> Tensor:
     if tensor.is_complex():
         raise BadInput(f"x: expected real numbers, got {tensor.dtype}; pass the real and imaginary parts as channels")

@@ -70,7 +70,8 @@ class Method(ABC):
         return question.executor.batch_size
 
     def settled(self, state: Any) -> bool:
-        """Whether the work so far is enough, asked after every chunk; methods with a tolerance answer by their errors."""
+        """Whether the work so far is enough, asked after every chunk; methods with a tolerance answer by their
+        errors."""
         return False
 
     def chunk(self, question: Question, index: int) -> State:

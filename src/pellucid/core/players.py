@@ -22,7 +22,8 @@ from pellucid.core.model import axis_names
 class Players:
     """A partition of the entries of z into n players.
 
-    ``labels`` is int64 of shape (*dims) or, where rows are divided differently, (B, *dims); ``names`` has n entries.
+    ``labels`` is int64 of shape (*dims) or, where rows are divided differently, (B, *dims); ``names`` has n entries. A
+    row divided into fewer players than others lacks the last ones, which count for nothing there.
     """
 
     labels: Tensor
@@ -36,9 +37,9 @@ class Players:
         object.__setattr__(self, "labels", labels.long())
         n = len(self.names)
         used = torch.unique(labels[labels >= 0])
-        if n == 0 or len(used) == 0:
+        if n == 0 or (len(used) == 0 and not self.by_row):
             raise BadInput("players: there is no player; labels must hold 0..n-1 (and -1 for entries that always stay)")
-        if int(labels.min()) < -1 or int(used[-1]) != n - 1 or (not self.by_row and len(used) != n):
+        if int(labels.min()) < -1 or int(labels.max()) >= n or (not self.by_row and len(used) != n):
             raise BadInput(
                 f"players: labels must be 0..{n - 1} with none empty (and -1 for entries that always stay); "
                 f"got values from {int(labels.min())} to {int(labels.max())}, {len(used)} in use, for {n} names"
@@ -121,7 +122,7 @@ def positions() -> Division:
         shape = tuple(z.shape[1:])
         kept = [size if dim not in ("channel", "embedding") else 1 for size, dim in zip(shape, dims, strict=True)]
         labels = torch.arange(int(np.prod(kept))).reshape(kept).expand(shape)
-        return Players(labels, feature_names(tuple(k for k in kept if k > 1) or (1,), None))
+        return Players(labels, feature_names(tuple(k for k in kept if k > 1) or (1,), names))
 
     return Division("positions", divide)
 
@@ -132,8 +133,8 @@ def grid(rows: int, columns: int | None = None) -> Division:
     Sizes that do not divide evenly give cells that differ by one pixel. n = rows x columns.
     """
     columns = rows if columns is None else columns
-    if rows < 1 or columns < 1:
-        raise BadInput(f"players.grid: rows and columns must be at least 1, got {rows} and {columns}")
+    if not all(isinstance(cells, int) and cells >= 1 for cells in (rows, columns)):
+        raise BadInput(f"players.grid: rows and columns must be whole numbers from 1 on, got {rows!r} and {columns!r}")
 
     def divide(z: Tensor, dims: tuple[str, ...], names: Sequence[str] | None) -> Players:
         if "height" not in dims or "width" not in dims:
@@ -159,21 +160,21 @@ def groups(groups: Mapping[str, Sequence[int | str]] | Sequence[Sequence[int]] |
     """Players given by name and members, or as an integer label array shaped like z (or like its positions).
 
     ``groups({"size": [0, 1], "colour": [2]})``: members are entries of the flattened z, or column names; entries not
-    named stay present.
+    named stay present. A flat list of whole numbers is a label array.
     """
 
     def divide(z: Tensor, dims: tuple[str, ...], names: Sequence[str] | None) -> Players:
         shape = tuple(z.shape[1:])
         if isinstance(groups, Mapping):
             members, titles = list(groups.values()), tuple(str(name) for name in groups)
-        elif isinstance(groups, (Tensor, np.ndarray)):
-            return from_labels(torch.as_tensor(groups), z, dims)
+        elif isinstance(groups, (Tensor, np.ndarray)) or _whole(groups):
+            return from_labels(_labels(groups), z, dims)
         else:
             members = list(groups)
             titles = tuple(f"group {i}" for i in range(len(members)))
         labels = torch.full((int(np.prod(shape)),), -1, dtype=torch.long)
         for player, entries in enumerate(members):
-            for entry in entries:
+            for entry in _members(entries):
                 place = _entry(entry, len(labels), names)
                 if labels[place] >= 0:
                     raise BadInput(
@@ -190,7 +191,7 @@ def from_labels(labels: Tensor, z: Tensor, dims: tuple[str, ...]) -> Players:
     """Players from a label array shaped like one row of z, like the batch, or like its positions without the channel
     axis."""
     shape = tuple(z.shape[1:])
-    if labels.dtype.is_floating_point:
+    if labels.dtype.is_floating_point or labels.dtype.is_complex or labels.dtype == torch.bool:
         raise BadInput(f"players: labels must be whole numbers, got {labels.dtype}")
     labels, given = labels.long(), tuple(labels.shape)
     channel = next((i for i, dim in enumerate(dims) if dim in ("channel", "embedding")), None)
@@ -208,8 +209,11 @@ def from_labels(labels: Tensor, z: Tensor, dims: tuple[str, ...]) -> Players:
         )
     if by_row and len(labels) == 1:
         labels, by_row = labels[0], False
-    n = int(labels.max()) + 1
-    return Players(labels, tuple(f"player {i}" for i in range(max(n, 0))), by_row)
+    n = max(0, int(labels.max()) + 1)
+    used = len(torch.unique(labels[labels >= 0]))
+    if used < n:  # before names are made: labels may be ids in the billions
+        raise BadInput(f"players: labels must be 0..n-1 with none empty; got {used} different ones up to {n - 1}")
+    return Players(labels, tuple(f"player {i}" for i in range(n)), by_row)
 
 
 def resolve(players: Any, z: Tensor, dims: tuple[str, ...], names: Sequence[str] | None) -> Players | None:
@@ -247,9 +251,28 @@ def _entry(entry: int | str, count: int, names: Sequence[str] | None) -> int:
         if names is None or entry not in names:
             raise BadInput(f"players.groups: column {entry!r} not found; have {listing(names or ())}")
         return list(names).index(entry)
-    if not 0 <= int(entry) < count:
+    if isinstance(entry, (bool, np.bool_)) or not isinstance(entry, (int, np.integer)):
+        raise BadInput(f"players.groups: members are numbers of entries or column names, got {entry!r}")
+    if not 0 <= entry < count:
         raise BadInput(f"players.groups: entry {entry} is out of range 0..{count - 1}")
     return int(entry)
+
+
+def _members(entries: Any) -> list[Any]:
+    if isinstance(entries, (Tensor, np.ndarray)):
+        entries = entries.tolist()
+    return [entries] if isinstance(entries, (str, int)) else list(entries)
+
+
+def _whole(entries: Any) -> bool:
+    return len(entries) > 0 and all(isinstance(entry, (int, np.integer)) for entry in entries)
+
+
+def _labels(array: Any) -> Tensor:
+    try:
+        return torch.as_tensor(array)
+    except TypeError:
+        raise BadInput(f"players: labels must be whole numbers, got {np.asarray(array).dtype}") from None
 
 
 __all__ = ["Division", "Players", "axis_names", "each", "from_labels", "grid", "groups", "positions", "resolve"]

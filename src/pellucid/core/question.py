@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from pellucid.core.target import Target
 class Question:
     """What is asked: the function, the rows at which it is asked, the seed, and the executor that pays for the answer.
 
+    ``memo`` keeps what chunks of work share and could make again, such as the values at both ends of a game.
     ``first_row`` is the key of the first row's random draws; ``offset`` its place in the user's batch of
     ``rows_in_all`` rows.
     """
@@ -35,6 +36,7 @@ class Question:
     first_row: int = 0
     offset: int = 0
     rows_in_all: int = 1
+    memo: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def columns(self) -> Tensor | None:
@@ -74,6 +76,7 @@ class Question:
             players=None if self.players is None else self.players.rows(rows),
             first_row=self.first_row + rows.start,
             offset=self.offset + rows.start,
+            memo={},
         )
 
     def rows(self, rows: Tensor) -> Question:
@@ -83,7 +86,7 @@ class Question:
         if isinstance(target.index, tuple):
             target = replace(target, index=tuple(target.index[row] for row in rows.tolist()))
         players = None if self.players is None else self.players.take(rows)
-        return replace(self, x=self.x[rows], z=self.z[rows], target=target, players=players)
+        return replace(self, x=self.x[rows], z=self.z[rows], target=target, players=players, memo={})
 
     def every_row(self) -> Tensor:
         """0..B-1, to read f once at each row."""

@@ -7,17 +7,20 @@ one of the recipes below.
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pellucid.core import inputs as reading
 from pellucid.core import rng
-from pellucid.core.errors import BadInput
+from pellucid.core.errors import BadInput, Unreliable
+from pellucid.core.frame import Frame
 
 if TYPE_CHECKING:
     from pellucid.core.question import Question
@@ -47,10 +50,11 @@ class Removal(ABC):
         """Stand-ins for z, (B or 1, len(draws), *dims), in the coordinates of the question's space."""
 
     def stand_ins(self, question: Question) -> StandIns:
-        """The stand-ins prepared for a game: a function (turns, rows, draws, present) of N items to stand-ins (N, *dims).
+        """The stand-ins prepared for a game: a function (turns, rows, draws, present) of N items to stand-ins (N,
+        *dims).
 
-        Draws are shared by all coalitions of a turn; a removal that is not sampled has turn 0 only. ``present`` (N, *dims)
-        says which entries are kept, for removals that look at them.
+        Draws are shared by all coalitions of a turn; a removal that is not sampled has turn 0 only. ``present`` (N,
+        *dims) says which entries are kept, for removals that look at them.
         """
         blocks: dict[int, Tensor] = {}
 
@@ -76,6 +80,7 @@ class Baseline(Removal):
 
     value: float | Tensor
     name: str = field(default="baseline", repr=False)
+    frame: Frame | None = field(default=None, repr=False)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Baseline):
@@ -91,8 +96,17 @@ class Baseline(Removal):
     def absent(self, question: Question, draws: range) -> Tensor:
         z = question.z
         if not isinstance(self.value, Tensor):
+            frame = question.model.frame
+            if frame is not None and frame.text:
+                warnings.warn(
+                    f"removal.baseline: in column {frame.text[0]!r} the number {self.value:g} stands for a category, "
+                    "not for nothing; use removal.marginal(background), or a DataFrame of one row as the baseline",
+                    Unreliable,
+                    stacklevel=2,
+                )
             return torch.full_like(z[:1], float(self.value)).unsqueeze(1)
-        value, x = self.value.to(question.x), question.x
+        x = question.x
+        value = reading.like(self.value, question.model, x, self.frame)
         if value.shape == x.shape[1:]:
             value = value.unsqueeze(0)
         if value.shape[1:] != x.shape[1:] or len(value) not in (1, question.rows_in_all):
@@ -143,9 +157,9 @@ class Blur(Removal):
                 f"removal.blur: needs an image or a signal; the input has axes {dims}. Use removal.marginal(background)"
             )
         for axis in axes:
-            place = torch.arange(x.shape[axis], device=x.device, dtype=x.dtype)
+            place = torch.arange(x.shape[axis], dtype=torch.float64)  # bfloat16 cannot count to 257
             weight = torch.exp(-((place[:, None] - place[None, :]) ** 2) / (2 * self.sigma**2))
-            x = torch.movedim(torch.movedim(x, axis, -1) @ (weight / weight.sum(1, keepdim=True)).T, -1, axis)
+            x = torch.movedim(torch.movedim(x, axis, -1) @ (weight / weight.sum(1, keepdim=True)).to(x).T, -1, axis)
         return question.space.encode(x).unsqueeze(1)
 
 
@@ -181,6 +195,7 @@ class Marginal(Removal):
     background: Tensor
     samples: int | None = None
     name: str = field(default="marginal", repr=False)
+    frame: Frame | None = field(default=None, repr=False)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Marginal):
@@ -244,7 +259,7 @@ class Marginal(Removal):
 
     def rows(self, question: Question) -> Tensor:
         """The background in the model's dtype and device, checked against x."""
-        background = self.background.to(question.x)
+        background = reading.like(self.background, question.model, question.x, self.frame)
         if background.shape[1:] != question.x.shape[1:]:
             raise BadInput(
                 f"background: rows must be shaped like x, {tuple(question.x.shape[1:])}; got "
@@ -256,7 +271,8 @@ class Marginal(Removal):
 def baseline(value: Any = 0.0) -> Baseline:
     """Absent features take a fixed value.
 
-    A number fills z; an array is in input units, shaped like one row of x or like the batch, and is encoded.
+    A number fills z; an array is in input units, shaped like one row of x or like the batch, and is encoded. A
+    DataFrame is matched by column names.
     """
     if isinstance(value, (bool, str)) or value is None:
         raise BadInput(f"baseline: expected a number or an array shaped like x, got {value!r}")
@@ -264,7 +280,8 @@ def baseline(value: Any = 0.0) -> Baseline:
         if not np.isfinite(value):
             raise BadInput(f"baseline: expected a finite number, got {value!r}")
         return Baseline(float(value))
-    return Baseline(as_tensor(value, "baseline"))
+    number, frame = _in_input_units(value, "baseline")
+    return Baseline(number, frame=frame)
 
 
 def mean() -> Mean:
@@ -285,21 +302,27 @@ def uniform() -> Uniform:
 def marginal(background: Any, draws: int | None = None) -> Marginal:
     """Absent features take their values jointly from background rows, independently of the present ones.
 
-    ``background`` (R, ...) is in input units. v(S) averages over all R rows; more than 1,000 are refused: pass
-    ``draws=k`` for a balanced sample of k rows (each full pass uses every row once), whose variance enters the standard
-    error.
+    ``background`` (R, ...) is in input units (a DataFrame is matched by column names). v(S) averages over all R rows;
+    more than 1,000 are refused: pass ``draws=k`` for a balanced sample of k rows (each full pass uses every row once),
+    whose variance enters the standard error.
     """
-    rows = as_tensor(background, "marginal")
-    if rows.ndim < 2 or len(rows) == 0:
-        raise BadInput(f"marginal: background must be a batch of rows (R, ...), got shape {tuple(rows.shape)}")
-    if draws is None and len(rows) > MOST_BACKGROUND:
-        raise BadInput(
-            f"marginal: averaging over all {len(rows)} background rows is refused (the limit is {MOST_BACKGROUND}); "
-            "use marginal(background, draws=k) for a balanced sample"
-        )
     if draws is not None and draws < 1:
         raise BadInput(f"marginal: draws must be at least 1, got {draws}")
-    return Marginal(rows, draws)
+    found = replace(rows_of(background, "marginal"), samples=draws)
+    if draws is None and found.draws > MOST_BACKGROUND:
+        raise BadInput(
+            f"marginal: averaging over all {found.draws} background rows is refused (the limit is {MOST_BACKGROUND}); "
+            "use marginal(background, draws=k) for a balanced sample"
+        )
+    return found
+
+
+def rows_of(background: Any, who: str) -> Marginal:
+    """All rows of a background, however many."""
+    rows, frame = _in_input_units(background, f"{who}: background")
+    if rows.ndim < 2 or len(rows) == 0:
+        raise BadInput(f"{who}: background must be a batch of rows (R, ...), got shape {tuple(rows.shape)}")
+    return Marginal(rows, frame=frame)
 
 
 NAMED = {"mean": mean, "uniform": uniform, "blur": blur}
@@ -317,6 +340,16 @@ def of(value: Any) -> Removal:
             )
         return NAMED[value]()
     return baseline(value)
+
+
+def _in_input_units(value: Any, where: str) -> tuple[Tensor, Frame | None]:
+    """An array as it came (uint8 will be scaled as x is), and what the columns of a DataFrame are."""
+    if hasattr(value, "columns") and hasattr(value, "to_numpy"):
+        frame = Frame.of(value)
+        return as_tensor(frame.encode(value), where), frame
+    if getattr(value, "dtype", None) in (torch.uint8, np.dtype(np.uint8)):
+        return torch.as_tensor(value).detach().clone(), None
+    return as_tensor(value, where), None
 
 
 def as_tensor(value: Any, where: str) -> Tensor:

@@ -60,7 +60,7 @@ def photos(count: int | None = None, size: int = 224) -> Examples:
     - ``y`` is the class 0..999, ``labels`` the 1,000 names of ``imagenet_labels``, ``names`` the files'.
 
     Some photos hold more than their class: the one of ``prayer rug`` shows stained glass, that of ``Loafer`` a laced
-    shoe. Cost: 10 ms a photo. Needs ``pip install "pellucid[demo]"``.
+    shoe. Cost: 15 ms a photo. Needs ``pip install "pellucid[demo]"``.
     Source: ImageNet, as distributed in foolbox (MIT; the photos remain their owners': do not publish them).
     """
     if size < 1:

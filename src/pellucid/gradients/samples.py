@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -137,7 +137,7 @@ class Expected(Method):
         )
 
     def _drawn(self, question: Question, draws: range) -> Tensor:
-        return Marginal(self.background.background, self.samples).absent(question, draws)
+        return replace(self.background, samples=self.samples).absent(question, draws)
 
     def _moments(self, question: Question, draws: range, starts: Tensor) -> Moments:
         """Moments over draws of (z - b) * gradient at b + alpha (z - b), ``starts`` (B, len(draws), *dims)."""

@@ -2,6 +2,14 @@
 
 from pellucid.methods.cam import cam, counterfactual_grad_cam, grad_cam
 from pellucid.methods.control import random_attribution
+from pellucid.methods.games import (
+    banzhaf,
+    exact_shapley,
+    kernel_shap,
+    permutation_shapley,
+    regression_shapley,
+    shapley_sampling,
+)
 from pellucid.methods.gradient import expected_gradients, input_x_gradient, integrated_gradients, saliency, smooth_grad
 from pellucid.methods.removal import feature_ablation
 
@@ -21,14 +29,20 @@ CATALOGUE = (
 
 __all__ = [
     "CATALOGUE",
+    "banzhaf",
     "cam",
     "counterfactual_grad_cam",
+    "exact_shapley",
     "expected_gradients",
     "feature_ablation",
     "grad_cam",
     "input_x_gradient",
     "integrated_gradients",
+    "kernel_shap",
+    "permutation_shapley",
     "random_attribution",
+    "regression_shapley",
     "saliency",
+    "shapley_sampling",
     "smooth_grad",
 ]

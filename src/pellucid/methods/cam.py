@@ -7,14 +7,15 @@ from pellucid.gradients.cam import GradientMap, HeadMap, opposed_gradient
 
 
 def cam(layer: str | None = None) -> Method:
-    """Where in the picture the evidence for an output lies, in a net that ends in a mean over positions and one linear layer.
+    """Where in the picture the evidence for an output lies, in a net that ends in a mean over positions and one linear
+    layer.
 
     M_c = Σ_k w_k^c A_k, with A the activations before the mean and w the linear layer; the mean of M_c plus the bias
     is the output.
 
     ``layer``: the layer whose mean is taken (None: found). That outputs = mean(A) wᵀ + b, for A as the layer returns
-    it or after a ReLU, is checked on every row; other nets are refused. Returns signed values of the layer's size, (B, h, w).
-    Cost: 1 forward a row, and 1 to find the layer. Source: zhou2016.
+    it or after a ReLU, is checked on every row; other nets are refused. Returns signed values of the layer's size, (B,
+    h, w). Cost: 1 forward a row, and 1 to find the layer. Source: zhou2016.
     """
     return HeadMap("cam", layer)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from pellucid.core import removal
-from pellucid.core.errors import BadInput
 from pellucid.core.method import Method
 from pellucid.gradients.paths import Gradient, PathIntegral
 from pellucid.gradients.samples import Expected, Smoothed
@@ -67,12 +66,7 @@ def expected_gradients(background: Any, samples: int = 200) -> Method:
     Source: erion2021.
     """
     if not isinstance(background, removal.Marginal):
-        tensor = removal.as_tensor(background, "expected_gradients: background")
-        if tensor.ndim < 2 or len(tensor) == 0:
-            raise BadInput(
-                f"expected_gradients: background must be a batch of rows (R, ...), got shape {tuple(tensor.shape)}"
-            )
-        background = removal.Marginal(tensor)
+        background = removal.rows_of(background, "expected_gradients")
     return Expected(background, samples)
 
 

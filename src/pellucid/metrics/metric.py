@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pellucid.core.explanation import Explanation
 from pellucid.core.question import Question
+from pellucid.metrics.units import Units
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,9 @@ class Metric(ABC):
         """What is ranked: "features" or "n x n patches"; None where nothing is."""
         return None
 
-    @property
-    def controlled(self) -> bool:
-        """Whether random orders have a score under this metric, so that a method can be compared with it."""
-        return self.granularity is not None
+    def units(self, explanation: Explanation) -> Units | None:
+        """What is ranked, and with which scores; where nothing is, random orders have no score to compare with."""
+        return None
 
     def matched(self, explanation: Explanation) -> bool:
         """Whether the metric's reference is the method's own baseline."""

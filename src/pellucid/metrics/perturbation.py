@@ -3,8 +3,9 @@ output."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from pellucid.core.errors import BadInput
 from pellucid.core.explanation import Explanation
 from pellucid.core.method import plain
 from pellucid.core.removal import Baseline, Removal
-from pellucid.core.target import READS
+from pellucid.core.target import READS, Target
 from pellucid.games.removal import RemovalGame
 from pellucid.metrics.metric import Desk, Marks, Metric
 from pellucid.metrics.units import Units, cells, own
@@ -70,8 +71,8 @@ class Perturbation(Metric):
         return "features" if self.grid is None else f"{self.grid} x {self.grid} patches"
 
     def matched(self, explanation: Explanation) -> bool:
-        """Whether a hyper-parameter of the method is this very reference."""
-        return plain(self.reference) in list(explanation.method["fields"].values())
+        """Whether the method takes features away just as the reference does."""
+        return uses(explanation, self.reference)
 
     def units(self, explanation: Explanation) -> Units:
         """What is ranked."""
@@ -81,16 +82,14 @@ class Perturbation(Metric):
         """How many units are moved at each point of the curve: all sizes where there are few units."""
         if units <= FEW_UNITS:
             return torch.arange(units + 1)
-        return torch.unique(torch.tensor([round(f * units) for f in self.fractions]))
+        counts: Tensor = torch.unique(torch.tensor([round(f * units) for f in self.fractions]))
+        if len(counts) < 2:
+            raise BadInput(f"{self.name}: fractions {self.fractions} are one and the same size of {units} features")
+        return counts
 
     def marks(self, desk: Desk, explanation: Explanation, seed: int) -> Marks:
-        question = (
-            desk.question
-            if self.read is None
-            else replace(desk.question, target=replace(desk.question.target, read=self.read))
-        )
         units = self.units(explanation)
-        question = replace(question, players=units.players, seed=seed)
+        question = replace(desk.question, players=units.players, seed=seed, target=self._target(desk.question.target))
         game = RemovalGame(question, self.reference)
         order = units.order(seed, question.first_row)
         place = torch.empty_like(order).scatter_(1, order, torch.arange(units.n).expand_as(order))
@@ -107,6 +106,16 @@ class Perturbation(Metric):
                 curve[:, i] = ends[:, int((count > 0) == self.inserting)]
         fractions = counts.double() / units.n
         return Marks(area(curve, fractions), fractions, curve, points(curve, fractions))
+
+    def _target(self, explained: Target) -> Target:
+        """What is watched: what was explained, or the metric's own read of the same class."""
+        if self.read is None:
+            return explained
+        if callable(explained.read):
+            raise BadInput(
+                f"{self.name}: read={self.read!r} needs a class, and the explanation reads a callable; use read=None"
+            )
+        return replace(explained, read=self.read)
 
     def _ends(self, desk: Desk, game: RemovalGame, n: int) -> Tensor:
         """f with nothing and with everything present, (B, 2), shared by all methods under this reference and read."""
@@ -149,9 +158,32 @@ def area(curve: Tensor, fractions: Tensor) -> Tensor:
 
 def points(curve: Tensor, fractions: Tensor) -> Tensor | None:
     """Area from 5 % to 45 % with the axis in percent points, as hsieh2021 tabulates it; None where those sizes were not
-    asked."""
+    asked. Where 5 % and 45 % are no whole numbers of units, the mean height between the nearest sizes counts."""
     inside = (fractions >= PAPER[0] - 0.01) & (fractions <= PAPER[1] + 0.01)
     kept = fractions[inside]
     if len(kept) < 3 or abs(float(kept[0]) - PAPER[0]) > 0.01 or abs(float(kept[-1]) - PAPER[1]) > 0.01:
         return None
-    return torch.trapezoid(curve.double()[:, inside], 100 * kept, dim=1)
+    return 100 * (PAPER[1] - PAPER[0]) * area(curve[:, inside], kept)
+
+
+def uses(explanation: Explanation, reference: Removal) -> bool:
+    """Whether the method (or one that it is made of) puts the same in place of a feature, in however many draws."""
+    wanted = _drawless(plain(reference))
+    return any(record == wanted for record in _records(explanation.method["fields"]))
+
+
+def _records(value: Any) -> Iterator[dict[str, Any]]:
+    """Every {name, fields} among plain hyper-parameters, without its number of draws."""
+    if isinstance(value, Mapping):
+        if {"name", "fields"} <= set(value):
+            yield _drawless(value)
+        for entry in value.values():
+            yield from _records(entry)
+    elif isinstance(value, (list, tuple)):
+        for entry in value:
+            yield from _records(entry)
+
+
+def _drawless(record: Mapping[str, Any]) -> dict[str, Any]:
+    fields = {name: value for name, value in record["fields"].items() if name != "samples"}
+    return {"name": record["name"], "fields": fields}

@@ -53,14 +53,13 @@ def paired(a: Array, b: Array, seed: int = 0) -> Difference:
     mean = float(difference.mean()) if rows else math.nan
     if rows < LEAST_ROWS:
         return Difference(mean, low, high, rows, None, None)
-    if np.ptp(difference) == 0:  # all rows differ by the same amount: no spread to test against
-        certain = 1.0 if difference[0] == 0 else 0.0
-        return Difference(mean, low, high, rows, certain, certain)
-    from scipy.stats import ttest_1samp, wilcoxon
+    if not difference.any():
+        return Difference(mean, low, high, rows, 1.0, 1.0)
+    from scipy.stats import t, wilcoxon
 
-    return Difference(
-        mean, low, high, rows, float(wilcoxon(difference).pvalue), float(ttest_1samp(difference, 0.0).pvalue)
-    )
+    error = difference.std(ddof=1) / math.sqrt(rows)
+    p_t = 2 * float(t.sf(abs(mean) / error, rows - 1)) if error > 0 else 0.0  # scipy's own test warns of equal rows
+    return Difference(mean, low, high, rows, float(wilcoxon(difference).pvalue), p_t)
 
 
 def holm(p_values: list[float | None]) -> list[float | None]:
@@ -93,5 +92,15 @@ def rank_correlation(a: Array, b: Array) -> Array:
 def overlap(a: Array, b: Array, fraction: float) -> Array:
     """Share of the top ``fraction`` of units (at least one) that both rankings have in common, for each row."""
     count = max(1, round(fraction * a.shape[1]))
-    tops = [np.argsort(-side, axis=1, kind="stable")[:, :count] for side in (a, b)]
-    return np.array([len(np.intersect1d(x, y)) / count for x, y in zip(*tops, strict=True)])
+    shared: Array = (top(a, count) * top(b, count)).sum(1) / count
+    return shared
+
+
+def top(scores: Array, count: int | Array) -> Array:
+    """Chance of each unit (B, U) to be among the ``count`` highest of its row: 1 above the last place, an equal share
+    of the places that are left for each that ties for them."""
+    count = np.broadcast_to(count, len(scores))[:, None]
+    cut = np.take_along_axis(-np.sort(-scores, axis=1), count - 1, axis=1)
+    above, level = scores > cut, scores == cut
+    chance: Array = above + level * (count - above.sum(1, keepdims=True)) / level.sum(1, keepdims=True)
+    return chance

@@ -37,23 +37,27 @@ class Units:
 
 def own(explanation: Explanation) -> Units:
     """The explanation's own units: its players, else the positions of the input, ranked as the method declares."""
-    axes = tuple(explanation.details["axes"])
     if explanation.dims[:1] == ("player",) and explanation.players is not None:
         labels = torch.from_numpy(np.ascontiguousarray(explanation.players))
         names = tuple(map(str, range(explanation.values.shape[1])))
         players = Players(labels, names, bool(explanation.details.get("players_by_row")))
         return Units(players, _ranked(torch.from_numpy(explanation.values).double(), explanation))
-    return Units(
-        positions().divide(torch.from_numpy(explanation.data), axes, None), position_scores(explanation).flatten(1)
-    )
+    return each_position(explanation)
+
+
+def each_position(explanation: Explanation) -> Units:
+    """The positions of the input: pixels, tokens, columns."""
+    axes = tuple(explanation.details["axes"])
+    like = explanation.values if explanation.dims == axes else explanation.data  # in another space, z is not the input
+    return Units(positions().divide(torch.from_numpy(like), axes, None), position_scores(explanation).flatten(1))
 
 
 def cells(explanation: Explanation, size: int) -> Units:
-    """The cells of a ``size`` x ``size`` grid, each with the sum of the scores of its positions; tables keep their
-    columns."""
+    """The cells of a ``size`` x ``size`` grid, each with the sum of the scores of its positions; tables and sequences
+    keep their positions."""
     axes = tuple(explanation.details["axes"])
     if "height" not in axes:
-        return own(explanation)
+        return each_position(explanation)
     data = torch.from_numpy(explanation.data)
     rows = min(size, data.shape[1 + axes.index("height")])
     columns = min(size, data.shape[1 + axes.index("width")])

@@ -99,8 +99,10 @@ def program(exported: torch.export.ExportedProgram, options: Options, name: str 
         )
     sample = inputs[0].meta["val"]
     rows = sample.shape[0] if sample.ndim else 0
+    least: float
+    most: float
     if isinstance(rows, int):
-        least, most = rows, float(rows)
+        least = most = rows
     else:
         limits = exported.range_constraints.get(rows.node.expr)
         least, most = (1, math.inf) if limits is None else (_bound(limits.lower), _bound(limits.upper))

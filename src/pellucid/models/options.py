@@ -40,18 +40,15 @@ class Options:
 
 @contextmanager
 def calling(name: str, x: Tensor) -> Iterator[None]:
-    """Around a call of the user's code: its errors stay its own, with a note on what it was called with."""
+    """Around a call of the user's code: where it leaves torch on the way to a gradient, the question is refused."""
     try:
         yield
-    except (BadInput, Unsupported, MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
+    except RuntimeError as error:
         if x.requires_grad and "requires grad" in str(error) and "numpy" in str(error):
             raise Unsupported(
                 f"{name} leaves torch for numpy, so no gradient flows through it; feature_ablation() and "
                 "random_attribution() need predictions only"
             ) from error
-        error.add_note(f"pellucid called {name} with x of shape {tuple(x.shape)}, {x.dtype}, on {x.device}")
         raise
 
 

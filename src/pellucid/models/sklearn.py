@@ -11,7 +11,14 @@ from pellucid.core.errors import BadInput
 from pellucid.core.model import Model
 from pellucid.models.options import Options, as_array, calling, tensors
 
-_SCALES = {"predict_proba": "prob", "predict_log_proba": "logit", "decision_function": "logit", "predict": "value"}
+METHODS = {
+    "predict_proba": "prob",
+    "predict_log_proba": "logit",
+    "decision_function": "logit",
+    "score_samples": "value",
+    "predict": "value",
+}
+"""What can be explained of an estimator, and the scale it is on for a classifier."""
 
 
 def is_estimator(net: Any) -> bool:
@@ -39,12 +46,14 @@ class SklearnModel(Model):
         _refuse_unfitted(estimator, self.name)
         self._method = _method(estimator, self.name) if method is None else method
         classes = getattr(estimator, "classes_", None)
-        classified = classes is not None and not isinstance(classes, list) and self._method != "predict"
-        scale = _SCALES.get(self._method, "value") if classified or self._method == "predict_proba" else "value"
+        if isinstance(classes, list) or self._method in ("predict", "score_samples"):
+            classes = None  # several outputs have lists of classes
+        named = classes is not None or self._method == "predict_proba"
+        scale = METHODS[self._method] if named else "value"
         options.onto(self, scale)
         self._estimator, self._options = estimator, options
-        self._pair = classified and self._method == "decision_function" and len(classes) == 2
-        if self.labels is None and classified:
+        self._pair = classes is not None and self._method == "decision_function" and len(classes) == 2
+        if self.labels is None and classes is not None:
             self.labels = tuple(str(label) for label in classes)
         names = getattr(estimator, "feature_names_in_", None)
         self.columns = None if names is None else tuple(str(name) for name in names)

@@ -41,7 +41,7 @@ class TorchModel(Model):
                 Unreliable,
                 stacklevel=4,
             )
-        self._replica = replica(module, share=self.device == home).to(self.device)
+        self._replica: nn.Module = replica(module, share=self.device == home).to(self.device)
         self._buffers = Buffers(self._replica, module)
         self._first = _first_weighted(self._replica)
         self.ids = isinstance(self._first, (nn.Embedding, nn.EmbeddingBag))
@@ -74,7 +74,7 @@ class TorchModel(Model):
 
     def submodule(self, layer: str) -> nn.Module:
         """The replica's module of this name."""
-        modules = dict(self._replica.named_modules())
+        modules: dict[str, nn.Module] = dict(self._replica.named_modules())
         if layer not in modules or not layer:
             raise BadInput(f"layer {layer!r} not found; have {listing(self.layers())}")
         return modules[layer]
@@ -131,7 +131,7 @@ class TorchModel(Model):
     def randomised(self, seed: int) -> Model:
         self._buffers.renew()
         module = copy.deepcopy(self._replica)
-        weighted = [
+        weighted: list[Any] = [
             m
             for m in module.modules()
             if hasattr(m, "reset_parameters") and next(m.parameters(recurse=False), None) is not None
@@ -158,6 +158,11 @@ class TorchModel(Model):
 def replica(module: nn.Module, share: bool = True) -> nn.Module:
     """A copy in eval mode of every module object that reads the original's parameters (or its own) but never needs
     their gradients, which saves memory; buffers are its own, since a forward pass may write to them."""
+    with torch.inference_mode(False):
+        return _replica(module, share)
+
+
+def _replica(module: nn.Module, share: bool) -> nn.Module:
     memo: dict[int, Any] = {}
     for child in module.modules():
         # What a forward pass left on the module (activations, attention maps) has a history that cannot be copied.
@@ -247,7 +252,11 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 def _alias(parameter: nn.Parameter) -> nn.Parameter:
     """The same numbers in the same memory, without a gradient; parameters of other classes know things we do not."""
-    return nn.Parameter(parameter.detach(), requires_grad=False) if type(parameter) is nn.Parameter else parameter
+    if type(parameter) is not nn.Parameter:
+        return parameter
+    # One made in inference mode could not take part in a graph.
+    numbers = parameter.detach().clone() if parameter.is_inference() else parameter.detach()
+    return nn.Parameter(numbers, requires_grad=False)
 
 
 def _with_first(output: Any, first: Tensor) -> Any:

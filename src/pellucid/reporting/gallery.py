@@ -174,12 +174,7 @@ def input_name(comparison: Comparison, index: int) -> str:
 
 def predict(comparison: Comparison, e: Explanation, index: int) -> Prediction:
     """The prediction for one input: probabilities if the comparison has them, else the explained output."""
-    column = _column(e, index)
-    output = float(e.outputs[index] if not e.several else e.outputs[index].max())
-    read = str(e.target.get("read", "raw"))
-    unit = {"raw": str(e.details.get("scale", "value")), "prob": "probability"}.get(read, read)
-    unit = {"prob": "probability", "value": ""}.get(unit, unit)
-    number = f"{numerals.figure(output)}{' ' + unit if unit else ''}"
+    column, number = _column(e, index), _number(e, index)
     true = None if comparison.truth is None else int(comparison.truth[index])
     chances = comparison.probabilities
     if chances is None or chances.shape[1] < 2:
@@ -201,6 +196,21 @@ def predict(comparison: Comparison, e: Explanation, index: int) -> Prediction:
     explained = number if column is None or column == best else f"{number} for {class_name(e, column)}"
     truth = None if true is None else class_name(e, true)
     return Prediction(guesses[0].name, guesses[0].text, truth, true is not None and true != best, explained, guesses)
+
+
+def explained(e: Explanation, index: int) -> str:
+    """The explained output of a row in words, such as "espresso: 8.31 logit"."""
+    column = _column(e, index)
+    return _number(e, index) if column is None else f"{class_name(e, column)}: {_number(e, index)}"
+
+
+def _number(e: Explanation, index: int) -> str:
+    """The explained output of a row with its unit."""
+    output = float(e.outputs[index].max() if e.several else e.outputs[index])
+    read = str(e.target.get("read", "raw"))
+    unit = str(e.details.get("scale", "value")) if read == "raw" else read
+    unit = {"prob": "probability", "value": ""}.get(unit, unit)
+    return f"{numerals.figure(output)} {unit}".rstrip()
 
 
 def _column(e: Explanation, index: int) -> int | None:

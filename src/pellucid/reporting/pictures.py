@@ -55,7 +55,7 @@ def signed(values: Array, scale: float) -> Picture:
         values = np.asarray(small)
     index = palette.shades(values, scale) + palette.STEPS
     rgb, opacity = palette.colours()
-    image = Image.fromarray(index.astype(np.uint8), mode="P")
+    image = Image.frombytes("P", (across, down), index.astype(np.uint8).tobytes())
     image.putpalette(rgb.tobytes())
     return Picture(_uri(image, "png", optimize=True, transparency=opacity.tobytes()), across, down)
 

@@ -160,7 +160,7 @@ def _entry(scores: Scores, c: Column, cell: Cell | None, axis: figures.Axis, tes
 
 
 def against_random(test: Mapping[str, Any] | None) -> str:
-    """A paired difference from the random control in words: figure, interval, then the p-value where a test was made."""
+    """A paired difference from the random control in words: figure, interval, and the p-value if a test was made."""
     if test is None:
         return ""
     mean, low, high = numerals.estimate(*(float(test.get(name, math.nan)) for name in ("better_by", "low", "high")))
@@ -214,7 +214,7 @@ def curves(comparison: Comparison) -> tuple[Curves, ...]:
         }
         if not cells:
             continue
-        order = [method for method in standing(scores, controls=True)]
+        order = standing(scores, controls=True)
         chance = control_cell(scores, metric)
         axis = figures.Axis.around(_reach(list(cells.values())), 0.04)
         panels = tuple(_panel(cells[method], chance, axis) if method in cells else None for method in order)
@@ -242,5 +242,6 @@ def _panel(cell: Cell, chance: Cell | None, axis: figures.Axis) -> Panel:
         other = np.interp(fractions, chance.fractions, figures.mean_and_band(np.asarray(chance.curve))[0])
         ahead = cell.better * (figures.mean_and_band(curve)[0] - other)[1:-1]
         share = float(np.mean(ahead > 0)) if len(ahead) else math.nan
-        words += f", {'better' if share >= 0.5 else 'worse'} than the random control at {numerals.percent(max(share, 1 - share))} of the steps"
+        verb = "better" if share >= 0.5 else "worse"
+        words += f", {verb} than the random control at {numerals.percent(max(share, 1 - share))} of the steps"
     return Panel(cell.method, title, words, figures.band(fractions, curve, axis), drawn, cell.matched)

@@ -1,0 +1,180 @@
+"""The demonstration: real photos and real digits, explained and judged, on one page.
+
+Every chapter is a function from the settings to a ``Comparison``; ``CHAPTERS`` lists them. The whole must take at most
+three minutes on two cores, so each chapter asks for the fewest steps, draws and sizes that still decide.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pellucid import aggregate, compare, data, explain, methods, metrics, players, wrap
+from pellucid.app.console import Console
+from pellucid.app.outputs import Outputs
+from pellucid.core.budget import Run
+from pellucid.core.comparison import Comparison
+from pellucid.core.errors import BadInput, Unsupported
+from pellucid.core.method import Method
+from pellucid.core.model import Model
+from pellucid.data import Examples
+
+TITLE = "Why this prediction, and which explanation to believe"
+COARSE = (0.0, 0.05, 0.2, 0.45, 0.7, 1.0)
+"""Sizes of a curve on photos: the paper's area from 5 % to 45 %, and both ends."""
+ENDS = (0.0, 0.1, 0.3, 1.0)
+"""Sizes of a curve over single pixels of photos."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the demonstration shows.
+
+    ``photos``: how many real photos, of 20 (0 leaves them out); ``digits``: how many real digits, of 1,000 (0 leaves
+    them out); ``seed``: of every draw.
+    """
+
+    photos: int = 12
+    digits: int = 100
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, count, most in (("photos", self.photos, 20), ("digits", self.digits, 1000)):
+            if count != 0 and not 2 <= count <= most:
+                raise BadInput(f"demo: --{name} must be 0, or between 2 and {most:,} rows to compare, got {count}")
+        if not self.photos and not self.digits:
+            raise BadInput("demo: nothing to show; ask for some photos or digits")
+
+    @property
+    def command(self) -> str:
+        """What to type to make the page again."""
+        return f"pellucid demo --photos {self.photos} --digits {self.digits} --seed {self.seed}"
+
+
+def photos(settings: Settings, console: Console) -> Comparison | None:
+    """EfficientNet-Lite0 with its real ImageNet weights on real photos."""
+    if not settings.photos:
+        return None
+    examples, model = data.photos(settings.photos), data.efficientnet()
+    average = methods.integrated_gradients(steps=16)
+    chosen: dict[str, Method] = {
+        "saliency": methods.saliency(),
+        "input_x_gradient": methods.input_x_gradient(),
+        "integrated_gradients": average,
+        "smooth_grad": methods.smooth_grad(samples=12),
+        "grad_cam": methods.grad_cam(),
+        "random_attribution": methods.random_attribution(),
+    }
+    scores = [
+        *(metrics.insertion(reference, grid=7, fractions=COARSE) for reference in ("uniform", "mean")),
+        *(metrics.deletion(reference, grid=7, fractions=COARSE) for reference in ("uniform", "mean")),
+        metrics.insertion("uniform", fractions=ENDS),
+        metrics.deletion("uniform", fractions=ENDS),
+        metrics.completeness(),
+    ]
+    title = f"EfficientNet-Lite0 on {len(examples)} photos"
+    return _compared(model, examples, chosen, scores, ("integrated_gradients", "grad_cam"), title, settings, console)
+
+
+def digits(settings: Settings, console: Console) -> Comparison | None:
+    """A small network, trained on the spot, on held-out real digits."""
+    if not settings.digits:
+        return None
+    net = data.digits_cnn(progress=console.progress)
+    examples = data.digits("test", settings.digits, settings.seed)
+    model = wrap(net, labels=examples.labels, bounds=(0.0, 1.0))
+    typical = data.digits("train", 20, settings.seed).x
+    chosen: dict[str, Method] = {
+        "saliency": methods.saliency(),
+        "input_x_gradient": methods.input_x_gradient(),
+        "integrated_gradients": methods.integrated_gradients(steps=32),
+        "expected_gradients": methods.expected_gradients(typical, samples=40),
+        "smooth_grad": methods.smooth_grad(samples=20),
+        "grad_cam": methods.grad_cam(),
+        "counterfactual_grad_cam": methods.counterfactual_grad_cam(),
+        "feature_ablation": methods.feature_ablation("mean"),
+        "random_attribution": methods.random_attribution(),
+    }
+    scores = [
+        *(metrics.insertion(reference, grid=7) for reference in ("uniform", 0.0)),
+        *(metrics.deletion(reference, grid=7) for reference in ("uniform", 0.0)),
+        metrics.insertion("uniform"),
+        metrics.deletion("uniform"),
+        metrics.completeness(),
+    ]
+    title = f"A digit reader on {len(examples)} handwritten digits"
+    good = ("integrated_gradients", "expected_gradients", "grad_cam")
+    return _compared(model, examples, chosen, scores, good, title, settings, console)
+
+
+CHAPTERS: tuple[Callable[[Settings, Console], Comparison | None], ...] = (photos, digits)
+"""The chapters of the page, in order."""
+
+
+def write(out: Path, settings: Settings, console: Console) -> dict[str, Any]:
+    """Make every chapter, write ``out/index.html``, and return where it is, the verdicts and how long each part
+    took."""
+    from pellucid.reporting import html
+
+    fresh = not out.exists()
+    Outputs(out if fresh else out / "index.html")
+    seconds: dict[str, float] = {}
+    chapters: dict[str, Comparison] = {}
+    for chapter in CHAPTERS:
+        start = time.perf_counter()
+        try:
+            made = chapter(settings, console)
+        except ModuleNotFoundError as error:
+            raise Unsupported(str(error)) from error
+        if made is None:
+            continue
+        name = chapter.__name__
+        chapters[name], seconds[name] = made, round(time.perf_counter() - start, 1)
+        console.note(f"{name}: {seconds[name]:.1f} s")
+    start = time.perf_counter()
+    if fresh:
+        out.mkdir()
+    try:
+        path = html.write(out / "index.html", list(chapters.values()), title=TITLE)
+    except BaseException:
+        if fresh:
+            out.rmdir()
+        raise
+    seconds["page"] = round(time.perf_counter() - start, 1)
+    console.note(f"page: {seconds['page']:.1f} s")
+    verdicts = {name: {v.method: v.word for v in made.decided} for name, made in chapters.items()}
+    return {"report": path, "seconds": seconds, "verdicts": verdicts, "command": settings.command}
+
+
+def _compared(
+    model: Model,
+    examples: Examples,
+    chosen: dict[str, Method],
+    scores: list[Any],
+    good: tuple[str, ...],
+    title: str,
+    settings: Settings,
+    console: Console,
+) -> Comparison:
+    """The comparison of a chapter; ablation of 14 x 14 cells and the aggregate of the ``good`` methods are added as
+    explanations."""
+    run = Run(progress=console.progress)
+    cells = explain(model, examples.x, methods.feature_ablation("mean"), players=players.grid(14), seed=settings.seed, run=run)
+    target = cells.target["index"]
+    parts = [explain(model, examples.x, chosen[label], target=target, seed=settings.seed, run=run) for label in good]
+    control = {"random_attribution": chosen.pop("random_attribution")}
+    found = compare(
+        model,
+        examples.x,
+        methods={**chosen, "feature_ablation, 14 x 14 cells": cells, "aggregate": aggregate([*parts, cells]), **control},
+        metrics=scores,
+        target=target,
+        seed=settings.seed,
+        run=run,
+        about={"title": title, "data": examples.about, "command": settings.command},
+        truth=examples.y,
+    )
+    return replace(found, names=examples.names)

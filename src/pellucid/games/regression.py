@@ -1,0 +1,148 @@
+"""Shapley and Banzhaf values by least squares on pairs: a coalition and its complement.
+
+With χ_i = +1 for a present and -1 for an absent player, half the difference of a pair's values holds only the odd part
+of the game, Σ β_T χ_T over coalitions T of odd size. The Shapley value is φ_i = Σ 2 β_T / |T| over odd T with i in T,
+and Σ φ = v(N) - v(∅) fixes Σ 2 β_T; the Banzhaf value is 2 β_i. Even terms, among them all pairwise interactions,
+cancel.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_RANK = 1e-10
+"""Eigenvalues below this part of the largest count as zero: what the sample says nothing about stays at the equal
+share."""
+_TRIPLES = (0.0, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 10.0, 1e3, 1e6)
+"""Prior variances of triples, against the noise of a pair, to choose from; 0 is regression on single players alone."""
+_CHOOSE = 400
+"""Pairs on which the prior variance is chosen."""
+_DUAL = 2048
+"""Pairs up to which the ridge is solved; its matrix is pairs x pairs."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Values (B, n, J), their standard errors (NaN where the sample leaves no freedom), terms, order and pairs of the
+    fit."""
+
+    values: Tensor
+    std_error: Tensor
+    terms: int
+    order: int
+    pairs: int
+
+
+def linear(side: Tensor, half: Tensor, weight: Tensor, open_share: Tensor, total: Tensor | None) -> Fit:
+    """Weighted least squares of pair differences on single players, for each row.
+
+    ``side`` (B, m, n) one side of every pair; ``half`` (B, m, J) half the difference of its values; ``weight`` (B, m);
+    ``open_share`` (B, m) the part of the pair's stratum that was not drawn (its finite-population factor); ``total``
+    (B, J) what values must sum to, or None (Banzhaf). Errors are heteroscedasticity-consistent (HC3, the jackknife's),
+    with the finite-population factor.
+    """
+    n = side.shape[2]
+    chi = side.double() * 2 - 1
+    free = torch.eye(n, dtype=torch.float64) if total is None else _centred_basis(n)
+    root = weight.sqrt().unsqueeze(-1)
+    start = 0 if total is None else (total / (2 * n)).unsqueeze(1)  # the equal share of β
+    x = (chi @ free) * root
+    y = (half - (0 if total is None else chi.sum(2, keepdim=True) * start)) * root
+    level, axes = torch.linalg.eigh(x.mT @ x)
+    kept = level > _RANK * level[:, -1:]
+    inverse = (axes * torch.where(kept, 1 / level.clamp_min(torch.finfo(level.dtype).tiny), 0).unsqueeze(1)) @ axes.mT
+    influence = 2 * free @ inverse @ x.mT
+    values = 2 * start + influence @ y
+    leverage = ((x @ inverse) * x).sum(2).clamp(max=1 - 1e-9)
+    residual = (y - x @ (inverse @ (x.mT @ y))) / (1 - leverage).unsqueeze(-1)
+    error = ((influence**2 * open_share.unsqueeze(1)) @ residual**2).sqrt()
+    rank = kept.sum(1)
+    poor = (rank < x.shape[2]) | ((side.shape[1] - rank < 2) & (open_share > 0).any(1))
+    error = torch.where(poor.reshape(-1, 1, 1), torch.nan, error)
+    return Fit(values, error, x.shape[2], 1, side.shape[1])
+
+
+def cubic(side: Tensor, half: Tensor, weight: Tensor, open_share: Tensor, total: Tensor) -> Fit:
+    """Ridge regression on single players and all triples; the shrinkage of triples is chosen by leave-one-out error.
+
+    With few pairs the triples are shrunk to nothing and the fit is ``linear``; with many they are free. Shrinkage
+    biases the values a little while pairs are scarce; the leave-one-out residuals behind the standard errors contain
+    that misfit. With fewer pairs than players, and over 2,048 pairs, the fit is ``linear``.
+    """
+    rows, pairs, n = side.shape
+    if not n + 1 < pairs <= _DUAL or n < 3:
+        return linear(side, half, weight, open_share, total)
+    values = torch.empty(rows, n, half.shape[2], dtype=torch.float64)
+    errors = torch.empty_like(values)
+    for row in range(rows):
+        ridge = _Ridge.of(side[row], weight[row])
+        for j in range(half.shape[2]):
+            values[row, :, j], errors[row, :, j] = ridge.solve(half[row, :, j], open_share[row], total[row, j])
+    return Fit(values, errors, min(n + math.comb(n, 3), pairs), 3, pairs)
+
+
+@dataclass(frozen=True)
+class _Ridge:
+    """The ridge of one row in its dual form: triples enter through sums over all of them, so they are never written
+    out.
+
+    With s = Σ χ_i, letting single players absorb the constraint on Σ β turns the triple χ_T into χ_T - s / n. Single
+    players are fixed effects (``x``), triples random ones with covariance ``kernel``; ``gain`` maps dual coefficients
+    to values.
+    """
+
+    chi: Tensor
+    root: Tensor
+    basis: Tensor
+    x: Tensor
+    kernel: Tensor
+    gain: Tensor
+
+    @classmethod
+    def of(cls, side: Tensor, weight: Tensor) -> _Ridge:
+        chi, n = side.double() * 2 - 1, side.shape[1]
+        root = (weight / weight.mean()).sqrt()
+        inner, s = chi @ chi.T, chi.sum(1)
+        every, each = math.comb(n, 3), math.comb(n - 1, 2)  # triples in all, and those with one given player
+        e3 = (s**3 - (3 * n - 2) * s) / 6
+        kernel = (inner**3 - (3 * n - 2) * inner) / 6 - (torch.outer(s, e3) + torch.outer(e3, s)) / n
+        kernel = (kernel + every * torch.outer(s, s) / n**2) * torch.outer(root, root)
+        rest = s.unsqueeze(1) - chi
+        members = chi * (rest**2 - (n - 1)) / 2 - each * s.unsqueeze(1) / n
+        gain = ((2 / 3) * members - (2 / n) * (e3 - every * s / n).unsqueeze(1)) * root.unsqueeze(1)
+        basis = _centred_basis(n)
+        return cls(chi, root, basis, (chi @ basis) * root.unsqueeze(1), kernel, gain)
+
+    def smoother(self, variance: float, rows: slice) -> tuple[Tensor, Tensor]:
+        """Maps from weighted data to fixed effects, (n - 1, m), and to dual coefficients, (m, m)."""
+        x = self.x[rows]
+        inverse = torch.linalg.inv(variance * self.kernel[rows, rows] + torch.eye(len(x), dtype=torch.float64))
+        fixed = torch.linalg.pinv(x.T @ inverse @ x, hermitian=True) @ x.T @ inverse
+        return fixed, inverse - inverse @ x @ fixed
+
+    def solve(self, half: Tensor, open_share: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+        """Values and standard errors (n,)."""
+        n = self.chi.shape[1]
+        y = (half - self.chi.sum(1) * total / (2 * n)) * self.root
+        few = slice(0, _CHOOSE)
+        scores = []
+        for candidate in _TRIPLES:
+            dual = self.smoother(candidate, few)[1]
+            scores.append(float((((dual @ y[few]) / dual.diagonal()) ** 2).sum()))
+        variance = _TRIPLES[min(range(len(scores)), key=scores.__getitem__)]
+        fixed, dual = self.smoother(variance, slice(None))
+        influence = 2 * self.basis @ fixed + variance * self.gain.T @ dual
+        left_out = (dual @ y) / dual.diagonal()
+        return total / n + influence @ y, ((influence**2 * open_share) @ left_out**2).sqrt()
+
+
+def _centred_basis(count: int) -> Tensor:
+    """An orthonormal basis (count, count - 1) of the vectors that sum to zero, by one Householder reflection."""
+    w = torch.full((count,), count**-0.5, dtype=torch.float64)
+    w[0] += 1
+    w /= w.norm()
+    return (torch.eye(count, dtype=torch.float64) - 2 * torch.outer(w, w))[:, 1:]

@@ -1,0 +1,249 @@
+"""What to believe: the first screen, in plain sentences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pellucid.core.comparison import Comparison
+from pellucid.core.scores import Cell
+from pellucid.reporting import (
+    contradictions,
+    descriptions,
+    figures,
+    gallery,
+    glossary,
+    numerals,
+    ranking,
+    surfaces,
+    trust,
+)
+from pellucid.reporting.references import display
+from pellucid.reporting.sentences import Part, Sentence, Value, joined, say
+
+AGREE = 0.5
+"""Mean rank correlation from which methods are said to agree."""
+FEW_ROWS = 12
+"""Under this many inputs intervals are shown and no test is made."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A method in the roll of verdicts, with the reason where it is not trusted."""
+
+    title: str
+    href: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Roll:
+    """All methods with one verdict."""
+
+    mark: trust.Mark
+    methods: tuple[Standing, ...]
+
+
+@dataclass(frozen=True)
+class Belief:
+    """The first screen of a chapter: one input under the most trusted method, the verdicts, and what follows."""
+
+    lead: gallery.Row | None
+    caption: str
+    rolls: tuple[Roll, ...]
+    sentences: tuple[Sentence, ...]
+
+
+def belief(comparison: Comparison, chapter: str) -> Belief:
+    """What a reader should take away from a comparison."""
+    method, caption = _lead(comparison)
+    row = None if method is None else gallery.row(comparison, 0, f"{chapter}-lead", (method,))
+    found = (_agreement(comparison), *_best(comparison), _contradiction(comparison, chapter), _size(comparison))
+    return Belief(
+        row, caption, _rolls(comparison, chapter), tuple(sentence for sentence in found if sentence is not None)
+    )
+
+
+def _words(comparison: Comparison) -> dict[str, str]:
+    return {verdict.method: verdict.word for verdict in comparison.decided}
+
+
+def _lead(comparison: Comparison) -> tuple[str | None, str]:
+    """The method whose map opens the page, and what to say of it."""
+    words = _words(comparison)
+    order = [m for m in ranking.standing(comparison.scores) if m in comparison.explanations]
+    order += [m for m, e in comparison.explanations.items() if m not in order and not e.details.get("control")]
+    order = [m for m in order if words.get(m) != "control"] or list(comparison.explanations)
+    if not order:
+        return None, ""
+    for word in ("trust", "unclear"):
+        for method in order:
+            if words.get(method) == word:
+                said = "the most trusted map" if word == "trust" else "no method earned trust; the least doubtful map"
+                return method, f"{display(method)}, {said}"
+    if words:
+        return order[0], f"{display(order[0])}; no method earned trust, do not rely on this map"
+    return order[0], f"{display(order[0])}; not judged"
+
+
+def _rolls(comparison: Comparison, chapter: str) -> tuple[Roll, ...]:
+    place = {method: i for i, method in enumerate(ranking.standing(comparison.scores))}
+    rolls = []
+    for word in ("trust", "unclear", "do not trust"):
+        here = [(place.get(v.method, len(place)), i, v) for i, v in enumerate(comparison.decided) if v.word == word]
+        methods = tuple(
+            Standing(display(v.method), f"#{trust.anchor(chapter, i)}", "" if word == "trust" else v.reason)
+            for _, i, v in sorted(here, key=lambda entry: entry[:2])
+        )
+        if methods:
+            rolls.append(Roll(trust.mark(word), methods))
+    return tuple(rolls)
+
+
+def _agreement(comparison: Comparison) -> Sentence | None:
+    """Whether the trusted methods agree, and where they point in the first input."""
+    words = _words(comparison)
+    trusted = [m for m in comparison.agreement.methods if words.get(m) == "trust" and m in comparison.explanations]
+    pairs = [pair for pair in contradictions.judged_pairs(comparison) if {pair[1], pair[2]} <= set(trusted)]
+    if not pairs:
+        return None
+    names = joined(_name(method) for method in trusted)
+    least = numerals.correlation(pairs[0][0])
+    among = f"ρ = {least}" if len(trusted) == 2 else f"ρ ≥ {least} for every pair"
+    if pairs[0][0] < AGREE:
+        return say(
+            "The trusted methods {names} do not all tell one story ([[rank correlation]] {among}).",
+            names=names,
+            among=among,
+        )
+    return say(
+        "{names} agree ([[rank correlation]] {among}){where}.",
+        names=names,
+        among=among,
+        where=_common_place(comparison, trusted),
+    )
+
+
+def _common_place(comparison: Comparison, methods: list[str]) -> str:
+    """Where all of the methods have their positive evidence in the first input, if that is one place."""
+    places = set()
+    for method in methods:
+        e = comparison.explanations[method]
+        if surfaces.kind(e) != "image":
+            return ""
+        places.add(descriptions.region(np.clip(np.nan_to_num(surfaces.flat_map(e, 0)), 0, None)))
+    place = places.pop()
+    return "" if places or place.startswith("spread") else f"; in the picture shown, the evidence for it lies {place}"
+
+
+def _best(comparison: Comparison) -> list[Sentence]:
+    """The best method by each criterion, and whether its lead over chance and over the next is more than luck."""
+    scores = comparison.scores
+    found = []
+    for family in dict.fromkeys(cell.family for cell in scores.cells):
+        metric = _headline(comparison, family)
+        if metric is None:
+            continue
+        field = [
+            c for c in scores.cells if c.metric == metric and c.measured and not c.control and math.isfinite(c.mean)
+        ]
+        field.sort(key=lambda cell: -cell.better * cell.mean)
+        if len(field) < 2:
+            continue
+        test = next((t for t in comparison.test_rows if t["method"] == field[0].method and t["metric"] == metric), None)
+        found.append(
+            say(
+                "Best by {family}{detail}: {best}{chance}; {lead}.",
+                family=_family(family),
+                detail=_detail(comparison, metric),
+                best=_name(field[0].method),
+                chance=_chance(test),
+                lead=_margin(field[0], field[1]),
+            )
+        )
+    return found
+
+
+def _family(family: str) -> Part:
+    """The criterion, explained where the glossary has it."""
+    key = glossary.key(family)
+    return Part(family.replace("_", " "), term=key if key in glossary.TERMS else None)
+
+
+def _headline(comparison: Comparison, family: str) -> str | None:
+    """The metric that speaks for a family: no method's own reference and one grid for all, if there is such a one."""
+    columns = [ranking.column(comparison.scores, m) for m in comparison.scores.metrics]
+    cells = {cell.metric: cell for cell in comparison.scores.cells if cell.family == family}
+    own = [c for c in columns if c.metric in cells]
+    own.sort(key=lambda c: (c.matched, cells[c.metric].granularity == "features"))
+    return own[0].metric if own else None
+
+
+def _detail(comparison: Comparison, metric: str) -> str:
+    detail = ranking.column(comparison.scores, metric).detail
+    return f" ({detail})" if detail else ""
+
+
+def _chance(test: Mapping[str, Any] | None) -> Sentence:
+    if test is None:
+        return ()
+    p, low = test.get("p_wilcoxon_holm"), float(test.get("low", math.nan))
+    gap = ranking.against_random(test)
+    if p is not None and p < 0.05 and low > 0:
+        return say(", [[significantly|significant]] better than [[random|random control]] order by {gap}", gap=gap)
+    if p is None and low > 0:
+        return say(", better than [[random|random control]] order by {gap}, on too few inputs to test", gap=gap)
+    return say(", yet not clearly better than [[random|random control]] order: {gap}", gap=gap)
+
+
+def _margin(first: Cell, second: Cell) -> Sentence:
+    mean, low, high = figures.paired_interval(first.better * (first.values - second.values))
+    name = _name(second.method)
+    if not math.isfinite(low):
+        return say("the next is {name}", name=name)
+    shown = numerals.estimate(mean, low, high)
+    gap = f"{shown[0]}, {shown[1]} to {shown[2]}"
+    if low > 0:
+        return say("its lead over {name} ({gap}) is more than luck", name=name, gap=gap)
+    return say("its lead over {name} ({gap}) may be luck", name=name, gap=gap)
+
+
+def _contradiction(comparison: Comparison, chapter: str) -> Sentence | None:
+    pairs = contradictions.judged_pairs(comparison)
+    if not pairs:
+        return None
+    rho, a, b = pairs[0]
+    see = Part("see 3", href=f"#{chapter}-contradictions")
+    shown: dict[str, Value] = {"a": _name(a), "b": _name(b), "rho": numerals.correlation(rho), "see": see}
+    if rho < contradictions.CONTRADICT:
+        many = sum(pair[0] < contradictions.CONTRADICT for pair in pairs) - 1
+        rest = f", and so do {numerals.plural(many, 'other pair')}" if many else ""
+        return say("{a} and {b} contradict each other ([[rank correlation]] {rho}){rest}: {see}.", **shown, rest=rest)
+    if rho < AGREE:
+        return say("{a} and {b} agree least ([[rank correlation]] {rho}): {see}.", **shown)
+    return say(
+        "No two methods contradict each other; {a} and {b} agree least ([[rank correlation]] {rho}): {see}.", **shown
+    )
+
+
+def _size(comparison: Comparison) -> Sentence | None:
+    rows = max((len(e) for e in comparison.explanations.values()), default=0)
+    if not comparison.scores.cells or rows >= FEW_ROWS:
+        return None
+    if rows == 1:
+        return say(
+            "There is one input only: figures have no interval, and nothing can be concluded about other inputs."
+        )
+    return say(
+        "With {n} there are [[intervals|95 % interval]] but no tests: under {few} a test could not be trusted.",
+        n=numerals.plural(rows, "input"),
+        few=str(FEW_ROWS),
+    )
+
+
+def _name(method: str) -> Part:
+    return Part(display(method), strong=True)

@@ -1,0 +1,74 @@
+"""A chapter of the report: one comparison, seen from every side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pellucid.core.comparison import Comparison
+from pellucid.reporting import belief, contradictions, gallery, numerals, provenance, ranking, trust
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading of a chapter."""
+
+    key: str
+    number: int
+    title: str
+
+
+SECTIONS = (
+    Section("gallery", 1, "Gallery"),
+    Section("leaderboard", 2, "Which is better"),
+    Section("contradictions", 3, "Who contradicts whom"),
+    Section("checks", 4, "Checks"),
+    Section("making", 5, "How this was made"),
+)
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """Everything the template shows of one comparison; a part that the comparison does not have is None."""
+
+    key: str
+    title: str
+    subject: str
+    belief: belief.Belief
+    gallery: gallery.Gallery | None
+    marks: dict[str, trust.Mark]
+    board: ranking.Board | None
+    curves: tuple[ranking.Curves, ...]
+    contradictions: contradictions.Contradictions | None
+    trial: trust.Trial | None
+    provenance: provenance.Provenance
+
+    @property
+    def tally(self) -> tuple[tuple[trust.Mark, int], ...]:
+        """How many methods have each verdict."""
+        return tuple((roll.mark, len(roll.methods)) for roll in self.belief.rolls)
+
+
+def chapter(comparison: Comparison, number: int) -> Chapter:
+    """The chapter of a comparison."""
+    key = f"c{number}"
+    rows = max((len(e) for e in comparison.explanations.values()), default=0)
+    made = provenance.provenance(comparison)
+    model = dict(made.facts).get("Model", "")
+    title = str(
+        comparison.about.get("title")
+        or (f"{model}, {numerals.plural(rows, 'input')}" if model else numerals.plural(rows, "input"))
+    )
+    parts = (model if model not in title else "", str(comparison.about.get("data") or numerals.plural(rows, "input")))
+    return Chapter(
+        key,
+        title,
+        " · ".join(part for part in parts if part and part not in title),
+        belief.belief(comparison, key),
+        gallery.gallery(comparison, key),
+        {verdict.method: trust.mark(verdict.word) for verdict in comparison.decided},
+        ranking.board(comparison),
+        ranking.curves(comparison),
+        contradictions.contradictions(comparison, key),
+        trust.trial(comparison, key),
+        made,
+    )
