@@ -2,7 +2,6 @@
 
 import collections
 import copy
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -456,7 +455,9 @@ def test_a_hugging_face_classifier_is_explained(bert):
     with pytest.raises(Unsupported, match="inputs_embeds"):
         pellucid.explain(bert, ids, methods.integrated_gradients())
     vectors = bert.get_input_embeddings()(ids).detach()
-    deep = pellucid.explain(lambda v: bert(inputs_embeds=v), vectors, methods.integrated_gradients(steps=32), target=2)
+    deep = pellucid.explain(
+        pellucid.wrap(lambda v: bert(inputs_embeds=v), axis=-1), vectors, methods.integrated_gradients(32), target=2
+    )
     assert deep.map().shape == (2, 4)
     assert deep.residual_relative.max() < 1e-3
 
@@ -498,7 +499,9 @@ def test_a_script_in_train_mode_is_computed_in_eval_mode():
 
 
 def test_a_script_of_words_keeps_ids():
-    e = pellucid.explain(torch.jit.script(Words().eval()), torch.tensor([[1, 2, 3]]), methods.feature_ablation(), target=1)
+    e = pellucid.explain(
+        torch.jit.script(Words().eval()), torch.tensor([[1, 2, 3]]), methods.feature_ablation(), target=1
+    )
     expected = pellucid.explain(Words().eval(), torch.tensor([[1, 2, 3]]), methods.feature_ablation(), target=1)
     np.testing.assert_allclose(e.values, expected.values, atol=1e-6)
 
@@ -549,8 +552,7 @@ def test_exports_that_cannot_be_explained_are_refused():
 
     with pytest.raises(BadInput, match="takes 2 inputs 'x', 'y'"):
         pellucid.wrap(torch.export.export(Two(), (X, X)))
-    with pytest.raises(BadInput, match="pass the ExportedProgram"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", Unreliable)
+    with pytest.raises(BadInput, match="pass the ExportedProgram"):
         pellucid.wrap(torch.export.export(Clean().eval(), (X,)).module())
 
 
@@ -735,7 +737,10 @@ def test_regressors_detectors_and_densities_are_values(iris):
     two = LinearRegression().fit(x[:, :2], x[:, 2:])
     e = pellucid.explain(two, x[:5, :2], methods.feature_ablation(), target="all")
     np.testing.assert_allclose(e.values, x[:5, :2, None] * two.coef_.T)
-    for fitted, name in ((IsolationForest(5, random_state=0).fit(x), "decision_function"), (KernelDensity().fit(x), "score_samples")):
+    for fitted, name in (
+        (IsolationForest(n_estimators=5, random_state=0).fit(x), "decision_function"),
+        (KernelDensity().fit(x), "score_samples"),
+    ):
         e = pellucid.explain(fitted, x[:5], methods.feature_ablation())
         np.testing.assert_allclose(e.outputs, getattr(fitted, name)(x[:5]))
         assert e.details["scale"] == "value"
@@ -770,7 +775,9 @@ def test_a_pipeline_on_text_columns_is_explained(iris):
         e = pellucid.explain(fitted, data[:5], methods.feature_ablation(removal.marginal(background)), target="yes")
         assert e.feature_names == ("age", "city", "size", "member")
         for i, name in enumerate(data.columns):
-            mixed = [data[:5].assign(**{name: data[name].iloc[[k] * 5].set_axis(data.index[:5])}) for k in range(10, 14)]
+            mixed = [
+                data[:5].assign(**{name: data[name].iloc[[k] * 5].set_axis(data.index[:5])}) for k in range(10, 14)
+            ]
             expected = fitted.predict_proba(data[:5])[:, 1] - np.mean([fitted.predict_proba(m)[:, 1] for m in mixed], 0)
             np.testing.assert_allclose(e.values[:, i], expected, atol=1e-12)
         with pytest.raises(BadInput, match="codes"):

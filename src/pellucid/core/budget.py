@@ -87,12 +87,15 @@ class Executor:
         for start in range(0, count, self.batch_size):
             yield slice(start, min(start + self.batch_size, count))
 
-    def map(self, work: Callable[[slice], T], count: int) -> list[T]:
-        """``work`` on every slice in order; a slice that does not fit in memory is halved, and later ones with it."""
+    def map(self, work: Callable[[slice], T], count: int, each: int = 1) -> list[T]:
+        """``work`` on every slice in order, where an item makes ``each`` model rows.
+
+        A slice that does not fit in memory is halved, and later ones with it.
+        """
         done: list[T] = []
         start = 0
         while start < count:
-            stop = min(start + self.batch_size, count)
+            stop = min(start + max(1, self.batch_size // each), count)
             try:
                 done.append(work(slice(start, stop)))
             except (RuntimeError, MemoryError) as error:

@@ -29,12 +29,15 @@ class Players:
     labels: Tensor
     names: tuple[str, ...]
     by_row: bool = False
+    _plain: bool = field(init=False, repr=False, default=False)
 
     def __post_init__(self) -> None:
         labels = self.labels
         if labels.dtype.is_floating_point or labels.dtype == torch.bool or labels.numel() == 0:
             raise BadInput(f"players: labels must be whole numbers, got {labels.dtype} of shape {tuple(labels.shape)}")
         object.__setattr__(self, "labels", labels.long())
+        plain = not self.by_row and len(self.names) == labels.numel()
+        object.__setattr__(self, "_plain", plain and bool((labels.reshape(-1) == torch.arange(len(self.names))).all()))
         n = len(self.names)
         used = torch.unique(labels[labels >= 0])
         if n == 0 or (len(used) == 0 and not self.by_row):
@@ -86,6 +89,8 @@ class Players:
     def mask(self, s: Tensor) -> Tensor:
         """Presence of every entry for coalitions s (B, M, n): (B, M, *dims); entries without a player are present."""
         rows, coalitions, _ = s.shape
+        if self._plain:
+            return s.reshape(rows, coalitions, *self.labels.shape)
         padded = torch.cat([s, s.new_ones(rows, coalitions, 1)], 2)
         labels = self._flat(rows, s.device)
         slot = torch.where(labels < 0, self.n, labels).unsqueeze(1).expand(rows, coalitions, -1)

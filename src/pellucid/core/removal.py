@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MOST_BACKGROUND = 1000
 
-StandIns = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+StandIns = Callable[[Tensor, Tensor, range, Tensor], Tensor]
 
 
 class Removal(ABC):
@@ -50,26 +50,33 @@ class Removal(ABC):
         """Stand-ins for z, (B or 1, len(draws), *dims), in the coordinates of the question's space."""
 
     def stand_ins(self, question: Question) -> StandIns:
-        """The stand-ins prepared for a game: a function (turns, rows, draws, present) of N items to stand-ins (N,
-        *dims).
+        """The stand-ins prepared for a game.
 
-        Draws are shared by all coalitions of a turn; a removal that is not sampled has turn 0 only. ``present`` (N,
-        *dims) says which entries are kept, for removals that look at them.
+        A function (turns (P,), rows (P,), draws, present (P, *dims)) of P pairs of a coalition and a row to stand-ins
+        (P or 1, len(draws), *dims). Draws are shared by all coalitions of a turn; a removal that is not sampled has turn
+        0 only. ``present`` says which entries are kept, for removals that look at them.
         """
         blocks: dict[int, Tensor] = {}
 
-        def pick(turns: Tensor, rows: Tensor, draws: Tensor, present: Tensor) -> Tensor:
+        def block(turn: int) -> Tensor:
+            if turn not in blocks:
+                while len(blocks) > 1:
+                    del blocks[next(iter(blocks))]
+                blocks[turn] = self.absent(question, range(turn * self.draws, (turn + 1) * self.draws))
+            return blocks[turn]
+
+        def pick(turns: Tensor, rows: Tensor, draws: range, present: Tensor) -> Tensor:
+            part = slice(draws.start, draws.stop)
             wanted = torch.unique(turns).tolist()
-            for turn in [turn for turn in blocks if turn not in wanted]:
-                del blocks[turn]
-            for turn in wanted:
-                if turn not in blocks:
-                    block = self.absent(question, range(turn * self.draws, (turn + 1) * self.draws))
-                    blocks[turn] = block.expand(len(question.z), *block.shape[1:])
+            first = block(wanted[0])[:, part]
             if len(wanted) == 1:
-                return blocks[wanted[0]][rows, draws.to(rows.device)]
-            stack = torch.stack([blocks[turn] for turn in wanted])
-            return stack[torch.searchsorted(torch.tensor(wanted), turns).to(rows.device), rows, draws.to(rows.device)]
+                return first if len(first) == 1 else first[rows]
+            chosen = first.new_empty(len(rows), *first.shape[1:])
+            for turn in wanted:
+                here = (turns == turn).to(rows.device)
+                stand_ins = block(turn)[:, part]
+                chosen[here] = stand_ins.expand(len(question.z), *stand_ins.shape[1:])[rows[here]]
+            return chosen
 
         return pick
 
@@ -244,15 +251,15 @@ class Marginal(Removal):
                 )
             return orders[turn]
 
-        def pick(turns: Tensor, rows: Tensor, draws: Tensor, present: Tensor) -> Tensor:
+        def pick(turns: Tensor, rows: Tensor, draws: range, present: Tensor) -> Tensor:
             if self.samples is None:
-                return background[draws.to(background.device)]
-            place = turns * per_turn + draws
-            passes = place // size
+                return background[draws.start : draws.stop].unsqueeze(0)
+            place = turns.unsqueeze(1) * per_turn + torch.arange(draws.start, draws.stop)
+            passes, row = place // size, rows.cpu().unsqueeze(1).expand_as(place)
             chosen = torch.empty_like(place)
             for number in torch.unique(passes).tolist():
                 here = passes == number
-                chosen[here] = order(number)[rows.cpu()[here], place[here] % size]
+                chosen[here] = order(number)[row[here], place[here] % size]
             return background[chosen.to(background.device)]
 
         return pick

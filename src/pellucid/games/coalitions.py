@@ -40,12 +40,14 @@ def plan(n: int, pairs: int, share: str) -> tuple[Stratum, ...]:
     in proportion to statistical leverage (musco2025); "uniform", in proportion to how many there are. A size never gets
     more pairs than it has; what it cannot take goes to the others.
     """
-    mass = {"kernel": lambda s: 1 / (s * (n - s)), "equal": lambda s: 1.0, "uniform": lambda s: math.comb(n, s) / 2**n}[
-        share
-    ]
     sizes = range(1, n // 2 + 1)
+    mass = {
+        "kernel": [1 / (s * (n - s)) for s in sizes],
+        "equal": [1.0 for _ in sizes],
+        "uniform": [math.comb(n, s) / 2**n for s in sizes],
+    }[share]
     there = [math.comb(n, s) if 2 * s < n else math.comb(n, s) // 2 for s in sizes]
-    masses = [mass(s) * (1.0 if 2 * s < n else 0.5) for s in sizes]
+    masses = [m * (1.0 if 2 * s < n else 0.5) for s, m in zip(sizes, mass, strict=True)]
     wanted = _fill(there, masses, min(pairs, sum(there)))
     return tuple(Stratum(s, count, drawn) for s, count, drawn in zip(sizes, there, wanted, strict=True) if drawn)
 

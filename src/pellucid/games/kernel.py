@@ -106,7 +106,7 @@ class Pairs(Coalitional):
 
     def kernel(self, n: int) -> Tensor:
         """Weight of a coalition by its size, up to a factor."""
-        sizes = [s for s in range(1, n // 2 + 1)]
+        sizes = range(1, n // 2 + 1)
         log = torch.tensor([-math.log(s * (n - s)) - _log_comb(n, s) for s in sizes], dtype=torch.float64)
         return torch.cat([torch.zeros(1, dtype=torch.float64), (log - log.max()).exp()])
 

@@ -43,32 +43,32 @@ class RemovalGame:
 
     def __call__(self, s: Tensor, turns: Tensor | None = None) -> Tensor:
         """Values (B, M, J) of coalitions s (B, M, n); model rows are made a call at a time, never all at once."""
-        question, draws = self.question, self.removal.draws
-        z, (rows, coalitions, _) = question.z, s.shape
+        question, draws, most = self.question, self.removal.draws, self.question.executor.batch_size
+        rows, coalitions, _ = s.shape
         turns = torch.zeros(coalitions, dtype=torch.long) if turns is None or not self.removal.sampled else turns
         self.calls += rows * coalitions
-        total: Tensor | None = None
+        total: Tensor | float = 0.0
+        for start in range(0, draws, most):
+            block = range(start, min(start + most, draws))
 
-        def work(part: slice) -> tuple[Tensor, Tensor]:
-            # Items are ordered (coalition, row, draw), so that a call carries few coalitions and their masks are made once.
-            first, last = part.start // draws, (part.stop - 1) // draws + 1
-            pair = torch.arange(first, last)
-            coalition, row = pair // rows, (pair % rows).to(z.device)
-            present = self.players.take(row).mask(s[row.to(s.device), coalition.to(s.device)].unsqueeze(1))[:, 0].to(z)
-            item = torch.arange(part.start, part.stop)
-            which, draw = item // draws - first, item % draws
-            here, there = (
-                row[which.to(z.device)],
-                self._stand_ins(turns[coalition[which]], row[which.to(z.device)], draw, present[which]),
-            )
-            weight = present[which.to(z.device)]
-            mixed = torch.where(weight == 1, z[here], there + weight * (z[here] - there))
-            return item // draws, question.value(mixed, here)
+            def work(part: slice, block: range = block) -> Tensor:
+                # Pairs are ordered (coalition, row), so that a call carries few coalitions.
+                pair = torch.arange(part.start, part.stop)
+                return self._values(s, pair % rows, pair // rows, turns, block)
 
-        for place, values in question.executor.map(work, rows * coalitions * draws):
-            if total is None:
-                total = values.new_zeros(rows * coalitions, values.shape[1])
-            total.index_add_(0, place.to(total.device), values)
-        if total is None:
-            raise ValueError("a game was asked for no coalitions")
-        return (total / draws).unflatten(0, (coalitions, rows)).transpose(0, 1)
+            total = torch.cat(question.executor.map(work, rows * coalitions, each=len(block))) + total
+        return (torch.as_tensor(total) / draws).unflatten(0, (coalitions, rows)).transpose(0, 1)
+
+    def _values(self, s: Tensor, row: Tensor, coalition: Tensor, turns: Tensor, draws: range) -> Tensor:
+        """Sum over some draws of f for each pair of a row and a coalition, (P, J)."""
+        question, z = self.question, self.question.z
+        here = row.to(z.device)
+        present = self.players.take(here).mask(s[row, coalition].to(z).unsqueeze(1))
+        kept = z[here].unsqueeze(1)
+        absent = self._stand_ins(turns[coalition], here, draws, present[:, 0])
+        whole = present == 1
+        mixed = torch.where(whole, kept, absent)
+        if not bool((whole | (present == 0)).all()):  # partial presence mixes the two
+            mixed = torch.where(whole, kept, absent + present * (kept - absent))
+        values = question.value(mixed.flatten(0, 1), here.repeat_interleave(len(draws)))
+        return values.unflatten(0, (len(row), len(draws))).sum(1)

@@ -43,7 +43,7 @@ def enumerated(n: int, budget: int) -> bool:
 
 def enumeration_rounds(n: int) -> int:
     """Chunks of an enumeration."""
-    return -(-(2**n) // COALITIONS_PER_CHUNK)
+    return -(-(1 << n) // COALITIONS_PER_CHUNK)
 
 
 def enumerate_chunk(board: Board, index: int, weights: Tensor) -> Sums:
@@ -199,6 +199,6 @@ LEAST_DRAWS = 10
 
 def _prefixes(order: Tensor) -> Tensor:
     """Coalitions after each step of an order (B, n): (B, n, n), the last one everybody."""
-    rows, n = order.shape
+    n = order.shape[1]
     place = torch.empty_like(order).scatter_(1, order, torch.arange(n).expand_as(order))
     return (place.unsqueeze(1) <= torch.arange(n).reshape(1, n, 1)).float()

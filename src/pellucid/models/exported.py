@@ -69,7 +69,8 @@ def scripted(module: torch.jit.ScriptModule, options: Options) -> ExportedModel:
             stacklevel=3,
         )
     try:
-        twin = copy.deepcopy(module).eval()
+        with torch.no_grad():  # else the copied parameters would hang on the user's
+            twin = copy.deepcopy(module).eval()
     except Exception as error:
         raise BadInput(
             f"{name} (TorchScript) cannot be copied ({type(error).__name__}: {error}), so it cannot be explained "
@@ -77,7 +78,7 @@ def scripted(module: torch.jit.ScriptModule, options: Options) -> ExportedModel:
         ) from error
     if options.device is not None:
         twin = twin.to(options.device)
-    model = ExportedModel(name, twin.requires_grad_(False), options)
+    model = ExportedModel(name, twin, options)
     weighted = (child for child in twin.modules() if next(child.parameters(recurse=False), None) is not None)
     model.ids = getattr(next(weighted, None), "original_name", "") in ("Embedding", "EmbeddingBag")
     return model
@@ -113,7 +114,10 @@ def program(exported: torch.export.ExportedProgram, options: Options, name: str 
         from torch.export.passes import move_to_device_pass
 
         exported = move_to_device_pass(exported, options.device)
-    model = ExportedModel(name, copy.deepcopy(exported.module()).requires_grad_(False), options, int(least), most)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch's own, about its own
+        twin = copy.deepcopy(exported.module()).requires_grad_(False)
+    model = ExportedModel(name, twin, options, int(least), most)
     model.dtype = sample.dtype
     return model
 

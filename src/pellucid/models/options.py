@@ -80,7 +80,7 @@ def tensors(raw: Any, device: torch.device) -> Any:
     if isinstance(raw, (tuple, list)) and any(isinstance(entry, (Tensor, np.ndarray, dict)) for entry in raw):
         each = [tensors(entry, device) for entry in raw]
         return type(raw)._make(each) if hasattr(raw, "_make") else type(raw)(each)
-    if isinstance(raw, (tuple, list, float, int)) or (hasattr(raw, "__array__") and not isinstance(raw, np.ndarray)):
+    if isinstance(raw, (tuple, list)) or (hasattr(raw, "__array__") and not isinstance(raw, np.ndarray)):
         try:
             raw = np.asarray(raw)
         except (TypeError, ValueError):

@@ -19,6 +19,10 @@ from pellucid.models.folding import folded
 from pellucid.models.options import Options, calling, whole
 
 
+# Entries up to which a buffer is copied before every call: batch norm changes its own without counting a version.
+_SMALL = 2**16
+
+
 class TorchModel(Model):
     """An nn.Module, any device, any mode, frozen or not; the module itself is never called, hooked or changed."""
 
@@ -30,7 +34,7 @@ class TorchModel(Model):
         options.onto(self, "logit", settled=False)
         self._options = options
         tensors = [*module.parameters(), *module.buffers()]
-        refuse_empty(self.name, tensors)
+        refuse_unready(module, tensors)
         home = tensors[0].device if tensors else torch.device("cpu")
         self.device = options.device or home
         self.dtype = next((t.dtype for t in tensors if t.dtype.is_floating_point), None)
@@ -53,7 +57,7 @@ class TorchModel(Model):
             twin.differentiable = False
             twin.no_gradient = (
                 ": x holds ids, and there is no step between two ids; explain their embeddings instead, such as "
-                "wrap(lambda e: net(inputs_embeds=e)) at e = net.get_input_embeddings()(x)"
+                "wrap(lambda e: net(inputs_embeds=e), axis=-1) at e = net.get_input_embeddings()(x)"
             )
         return twin
 
@@ -182,48 +186,47 @@ def _replica(module: nn.Module, share: bool) -> nn.Module:
         # only change its gradient.
         child._backward_hooks.clear()
         child._backward_pre_hooks.clear()
-    try:
-        twin.eval()
-    except NotImplementedError as error:  # the module of an ExportedProgram
-        raise BadInput(
-            f"{type(module).__name__} has no eval mode ({error}); pass the ExportedProgram that it came from"
-        ) from error
+    twin.eval()
     return twin if share else twin.requires_grad_(False)
 
 
 class Buffers:
-    """The buffers of a replica, renewed from the user's module before a call where either has changed.
+    """The buffers of a replica, renewed from the user's module before every call.
 
-    So a forward pass that writes to a buffer finds it as the user left it, every time, and a running mean that goes
-    on being trained is seen.
+    So a forward pass that writes to a buffer finds it as the user left it, every time, and a running mean that goes on
+    being trained is seen.
     """
 
     def __init__(self, twin: nn.Module, module: nn.Module) -> None:
         pairs = zip(twin.modules(), module.modules(), strict=True) if twin is not module else ()
         self._places = [(mine._buffers, theirs._buffers, name) for mine, theirs in pairs for name in theirs._buffers]
-        self._seen = [self._state(place) for place in self._places]
+        self._seen = [self._versions(*place) for place in self._places]
 
     def renew(self) -> None:
-        """Copy what has changed."""
+        """Copy the small ones, and the large ones that have changed."""
         for i, (mine, theirs, name) in enumerate(self._places):
             source = theirs.get(name)
-            if source is not None and self._state(self._places[i]) != self._seen[i]:
-                old = mine.get(name)
-                # A new tensor, not new numbers in the old one, which the graph of an earlier call may hold.
-                mine[name] = source.detach().clone().to(source.device if old is None else old.device)
-                self._seen[i] = self._state(self._places[i])
+            if source is None or (source.numel() > _SMALL and self._versions(mine, theirs, name) == self._seen[i]):
+                continue
+            old = mine.get(name)
+            # A new tensor, not new numbers in the old one, which the graph of an earlier call may hold.
+            mine[name] = source.detach().clone().to(source.device if old is None else old.device)
+            self._seen[i] = self._versions(mine, theirs, name)
 
     @staticmethod
-    def _state(place: tuple[dict[str, Tensor | None], dict[str, Tensor | None], str]) -> tuple[int, ...]:
+    def _versions(*place: Any) -> list[tuple[int, int]]:
         mine, theirs, name = place
         both = (mine.get(name), theirs.get(name))
-        return tuple(
-            number for t in both if t is not None for number in (id(t), -1 if t.is_inference() else t._version)
+        return [(id(t), -1 if t.is_inference() else t._version) for t in both if t is not None]
+
+
+def refuse_unready(module: nn.Module, tensors: list[Tensor]) -> None:
+    """Raise ``BadInput`` for a module whose weights are not there yet, or that is not one to itself."""
+    name = type(module).__name__
+    if isinstance(module, torch.fx.GraphModule) and "eval" in vars(module):
+        raise BadInput(
+            f"{name} is the module of an ExportedProgram, which has no modes; pass the ExportedProgram itself"
         )
-
-
-def refuse_empty(name: str, tensors: list[Tensor]) -> None:
-    """Raise ``BadInput`` for a module whose weights are not there yet."""
     if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
         raise BadInput(
             f"{name} has lazy parameters, which get their shapes at the first call; "
