@@ -226,7 +226,7 @@ def test_labels_name_the_outputs_and_must_be_as_many():
     np.testing.assert_allclose(e.values, WEIGHT[1].expand(2, 3))
     assert e.output_names == ("cat", "dog")
     with pytest.raises(BadInput, match="3 labels were given for 2 outputs"):
-        pellucid.explain(pellucid.wrap(linear(), labels="a b c".split()), X, methods.saliency())
+        pellucid.explain(pellucid.wrap(linear(), labels=["a", "b", "c"]), X, methods.saliency())
 
 
 def test_preprocessing_is_part_of_the_model():
@@ -688,7 +688,7 @@ def test_a_classifier_is_read_at_its_probabilities(iris):
                 np.testing.assert_allclose(e.outputs, p.max(1), rtol=1e-12)
                 assert e.details["scale"] == "prob"
                 assert e.output_names == ("setosa", "versicolor", "virginica")
-                named = frame or rows is not None and hasattr(rows, "columns")
+                named = frame or (rows is not None and hasattr(rows, "columns"))
                 assert e.feature_names == (tuple(x.columns) if named else ("x0", "x1", "x2", "x3"))
     e = pellucid.explain(fitted, x[:2].to_numpy(), methods.feature_ablation(), target=Target("virginica", "logit"))
     np.testing.assert_allclose(e.outputs, np.log(fitted.predict_proba(x[:2].to_numpy())[:, 2]))

@@ -162,7 +162,9 @@ def test_blur_leaves_a_constant_alone_also_in_a_picture_wider_than_bfloat16_coun
     x = torch.full((1, 1, 4, 300), 0.7, dtype=dtype)
     found = pellucid.explain(same, x, methods.feature_ablation(removal.blur(3.0)), target=5).values
     assert np.abs(found).max() <= 4 * torch.finfo(dtype).eps
-    ramp = (torch.arange(300) / 300).to(dtype).expand(1, 1, 4, 300)  # a straight slope is its own blur inside
+    ramp = (
+        (torch.arange(300, dtype=torch.float64) / 300).to(dtype).expand(1, 1, 4, 300)
+    )  # a straight slope is its own blur inside
     inside = pellucid.explain(same, ramp, methods.feature_ablation(removal.blur(3.0)), target=260).values
     assert np.abs(inside).max() <= 4 * torch.finfo(dtype).eps
 

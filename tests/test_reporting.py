@@ -145,7 +145,12 @@ def scores_by_hand(labels, rows, control="random_attribution"):
                 control=is_control,
             )
         )
-    return Scores(tuple(cells), 0, {"forwards": 12000, "seconds": 34.5, "peak_bytes": 3.2e8}, {"pellucid": "0.1.0", "torch": "2.13.0"})
+    return Scores(
+        tuple(cells),
+        0,
+        {"forwards": 12000, "seconds": 34.5, "peak_bytes": 3.2e8},
+        {"pellucid": "0.1.0", "torch": "2.13.0"},
+    )
 
 
 def tests_by_hand(scores, rows):
@@ -170,8 +175,24 @@ def verdicts_by_hand(labels, control="random_attribution"):
     for place, label in enumerate(labels):
         good = place < 2
         checks = (
-            Check("beats random order", 1.9 if good else 0.1, 1.5 if good else -0.2, 2.3 if good else 0.4, 0.0, good or None, "by hand"),
-            Check("depends on the weights", 0.2 if good else 0.93, 0.1 if good else 0.9, 0.3 if good else 0.95, 0.7, good, f"{label} {EVIL}"),
+            Check(
+                "beats random order",
+                1.9 if good else 0.1,
+                1.5 if good else -0.2,
+                2.3 if good else 0.4,
+                0.0,
+                good or None,
+                "by hand",
+            ),
+            Check(
+                "depends on the weights",
+                0.2 if good else 0.93,
+                0.1 if good else 0.9,
+                0.3 if good else 0.95,
+                0.7,
+                good,
+                f"{label} {EVIL}",
+            ),
             Check("survives a change of reference", 0.9, 0.9, 0.9, 0.8, True, "place 1 of 4, then 1"),
             Check("finds a planted tag", nan, nan, nan, 0.5, None, "could not run on the tagged digits", applies=False),
         )
@@ -187,7 +208,9 @@ def judged(explanations, rows, **options):
     rng = np.random.default_rng(2)
     correlation = np.eye(size)
     correlation[np.triu_indices(size, 1)] = np.linspace(0.71, -0.3, size * (size - 1) // 2)
-    correlation = np.maximum(correlation, correlation.T) if size < 2 else np.triu(correlation) + np.triu(correlation, 1).T
+    correlation = (
+        np.maximum(correlation, correlation.T) if size < 2 else np.triu(correlation) + np.triu(correlation, 1).T
+    )
     scores = scores_by_hand(labels, rows)
     probabilities = rng.dirichlet(np.full(7, 0.3), rows)
     return Comparison(
@@ -201,7 +224,12 @@ def judged(explanations, rows, **options):
             "truth": tuple(int(k) for k in rng.integers(0, 7, rows)),
             "warnings": (f"integrated_gradients: values miss their sum {EVIL}",),
             "refused": {"kernel_shap": f"needs predictions {EVIL}; feature_ablation() would work"},
-            "about": {"title": "Photos", "model": "a small net", "data": f"{rows} photos", "command": "pellucid demo --seed 0"},
+            "about": {
+                "title": "Photos",
+                "model": "a small net",
+                "data": f"{rows} photos",
+                "command": "pellucid demo --seed 0",
+            },
         }
         | options,
     )
@@ -230,7 +258,9 @@ def digit_comparison(rows=12):
     x = torch.tensor(load_digits().images[:rows] / 16).float().unsqueeze(1)
     x = nn.functional.interpolate(x, size=28, mode="nearest")
     net = small_net(1)
-    found = {name: pellucid.explain(net, x, name) for name in ("integrated_gradients", "saliency", "random_attribution")}
+    found = {
+        name: pellucid.explain(net, x, name) for name in ("integrated_gradients", "saliency", "random_attribution")
+    }
     return judged(found, rows, about={"title": "Digits"})
 
 

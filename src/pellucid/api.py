@@ -20,7 +20,7 @@ from pellucid.core import players as dividing
 from pellucid.core.budget import Executor, Run, batch_rows
 from pellucid.core.errors import BadInput, Unreliable, Unsupported, listing
 from pellucid.core.explanation import Explanation
-from pellucid.core.method import Method, Result, arrays
+from pellucid.core.method import Method, Result, arrays, plain
 from pellucid.core.model import Model
 from pellucid.core.players import feature_names
 from pellucid.core.question import Question
@@ -64,7 +64,7 @@ def explain(
         executor = question.executor
         with executor.measured(question.model.device):
             outputs = question.here()
-            found = answer(chosen, question, run.progress)
+            found = answer(chosen, question, run, spec(question, chosen, outputs) if run.store is not None else {})
         return label(question, chosen, found, outputs)
 
 
@@ -164,6 +164,24 @@ def abilities(model: Model) -> frozenset[str]:
         except Unsupported:
             pass
     return frozenset(have)
+
+
+def spec(question: Question, method: Method, outputs: Tensor) -> dict[str, Any]:
+    """Everything that the numbers of a job depend on, as JSON; the model by its weights and by what it says of x."""
+    return {
+        "method": method.describe(),
+        "model": [question.model.name, question.model.fingerprint(), plain(store(outputs))],
+        "x": plain(store(question.x)),
+        "z": plain(store(question.z)),
+        "target": [_index(question), question.target.read_name],
+        "players": None if question.players is None else plain(question.players.labels.cpu()),
+        "space": plain(question.space),
+        "seed": question.seed,
+        "first_row": question.first_row,
+        "batch_size": question.executor.batch_size,
+        "folded": question.model.folded,
+        "versions": versions(),
+    }
 
 
 def label(question: Question, method: Method, found: Result, outputs: Tensor) -> Explanation:

@@ -104,6 +104,10 @@ class Model(ABC):
         is faster."""
         return self
 
+    def fingerprint(self) -> str:
+        """A hash of the weights, where there are any to hash; what a model without weights says of x stands in for it."""
+        return ""
+
     def randomised(self, seed: int) -> Model:
         """A copy whose last weighted layer is drawn afresh from its own initialiser (adebayo2018)."""
         raise Unsupported(f"{self.name} has no weights to randomise")

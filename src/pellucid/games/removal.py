@@ -57,7 +57,8 @@ class RemovalGame:
                 return self._values(s, pair % rows, pair // rows, turns, block)
 
             total = torch.cat(question.executor.map(work, rows * coalitions, each=len(block))) + total
-        return (torch.as_tensor(total) / draws).unflatten(0, (coalitions, rows)).transpose(0, 1)
+        values: Tensor = (torch.as_tensor(total) / draws).unflatten(0, (coalitions, rows)).transpose(0, 1)
+        return values
 
     def _values(self, s: Tensor, row: Tensor, coalition: Tensor, turns: Tensor, draws: range) -> Tensor:
         """Sum over some draws of f for each pair of a row and a coalition, (P, J)."""
@@ -71,4 +72,5 @@ class RemovalGame:
         if not bool((whole | (present == 0)).all()):  # partial presence mixes the two
             mixed = torch.where(whole, kept, absent + present * (kept - absent))
         values = question.value(mixed.flatten(0, 1), here.repeat_interleave(len(draws)))
-        return values.unflatten(0, (len(row), len(draws))).sum(1)
+        total: Tensor = values.unflatten(0, (len(row), len(draws))).sum(1)
+        return total

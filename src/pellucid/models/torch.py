@@ -4,6 +4,7 @@ name."""
 from __future__ import annotations
 
 import copy
+import hashlib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,6 @@ from pellucid.core.inputs import Inputs
 from pellucid.core.model import Model, Tape, axis_names
 from pellucid.models.folding import folded
 from pellucid.models.options import Options, calling, whole
-
 
 # Entries up to which a buffer is copied before every call: batch norm changes its own without counting a version.
 _SMALL = 2**16
@@ -131,6 +131,13 @@ class TorchModel(Model):
         quick = copy.copy(self)
         quick._replica, quick.folded, quick._buffers = module, True, Buffers(module, module)
         return quick
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for name, tensor in [*self._replica.named_parameters(), *self._replica.named_buffers()]:
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:32]
 
     def randomised(self, seed: int) -> Model:
         self._buffers.renew()

@@ -56,6 +56,7 @@ class Belief:
     caption: str
     rolls: tuple[Roll, ...]
     sentences: tuple[Sentence, ...]
+    basis: str
 
 
 def belief(comparison: Comparison, chapter: str) -> Belief:
@@ -63,9 +64,8 @@ def belief(comparison: Comparison, chapter: str) -> Belief:
     method, caption = _lead(comparison)
     row = None if method is None else gallery.row(comparison, 0, f"{chapter}-lead", (method,))
     found = (_agreement(comparison), *_best(comparison), _contradiction(comparison, chapter), _size(comparison))
-    return Belief(
-        row, caption, _rolls(comparison, chapter), tuple(sentence for sentence in found if sentence is not None)
-    )
+    said = tuple(sentence for sentence in found if sentence is not None)
+    return Belief(row, caption, _rolls(comparison, chapter), said, _basis(comparison))
 
 
 def _words(comparison: Comparison) -> dict[str, str]:
@@ -113,7 +113,7 @@ def _agreement(comparison: Comparison) -> Sentence | None:
         return None
     names = joined(_name(method) for method in trusted)
     least = numerals.correlation(pairs[0][0])
-    among = f"ρ = {least}" if len(trusted) == 2 else f"ρ ≥ {least} for every pair"
+    among = f"ρ\u00a0=\u00a0{least}" if len(trusted) == 2 else f"ρ\u00a0≥\u00a0{least} for every pair"
     if pairs[0][0] < AGREE:
         return say(
             "The trusted methods {names} do not all tell one story ([[rank correlation]] {among}).",
@@ -157,9 +157,8 @@ def _best(comparison: Comparison) -> list[Sentence]:
         test = next((t for t in comparison.test_rows if t["method"] == field[0].method and t["metric"] == metric), None)
         found.append(
             say(
-                "Best by {family}{detail}: {best}{chance}; {lead}.",
+                "Best by {family}: {best}{chance}; {lead}.",
                 family=_family(family),
-                detail=_detail(comparison, metric),
                 best=_name(field[0].method),
                 chance=_chance(test),
                 lead=_margin(field[0], field[1]),
@@ -183,9 +182,13 @@ def _headline(comparison: Comparison, family: str) -> str | None:
     return own[0].metric if own else None
 
 
-def _detail(comparison: Comparison, metric: str) -> str:
-    detail = ranking.column(comparison.scores, metric).detail
-    return f" ({detail})" if detail else ""
+def _basis(comparison: Comparison) -> str:
+    """The settings behind the sentences on what is best."""
+    families = dict.fromkeys(cell.family for cell in comparison.scores.cells)
+    metrics = [metric for family in families if (metric := _headline(comparison, family)) is not None]
+    details = dict.fromkeys(ranking.column(comparison.scores, metric).detail for metric in metrics)
+    shown = "; ".join(detail for detail in details if detail)
+    return f"Figures here: {shown}. All others are in section 2." if shown else ""
 
 
 def _chance(test: Mapping[str, Any] | None) -> Sentence:
@@ -196,7 +199,7 @@ def _chance(test: Mapping[str, Any] | None) -> Sentence:
     if p is not None and p < 0.05 and low > 0:
         return say(", [[significantly|significant]] better than [[random|random control]] order by {gap}", gap=gap)
     if p is None and low > 0:
-        return say(", better than [[random|random control]] order by {gap}, on too few inputs to test", gap=gap)
+        return say(", better than [[random|random control]] order by {gap}", gap=gap)
     return say(", yet not clearly better than [[random|random control]] order: {gap}", gap=gap)
 
 

@@ -43,6 +43,12 @@ class Chapter:
     provenance: provenance.Provenance
 
     @property
+    def drawn(self) -> tuple[ranking.Line, ...]:
+        """The methods that have a column among the curves, in the order of the panels."""
+        shown = {panel.method for row in self.curves for panel in row.panels if panel is not None}
+        return () if self.board is None else tuple(line for line in self.board.lines if line.method in shown)
+
+    @property
     def tally(self) -> tuple[tuple[trust.Mark, int], ...]:
         """How many methods have each verdict."""
         return tuple((roll.mark, len(roll.methods)) for roll in self.belief.rolls)

@@ -25,6 +25,7 @@ class Making:
     spread: str
     cost: tuple[tuple[str, str, float], ...]
     batch: str
+    warnings: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def provenance(comparison: Comparison) -> Provenance:
     return Provenance(
         tuple((name, text) for name, text in facts if text),
         None if command is None else str(command),
-        tuple(_making(label, e) for label, e in explanations.items()),
+        tuple(_making(comparison, label, e) for label, e in explanations.items()),
         tuple(map(str, comparison.warnings)),
         tuple((display(label), reason) for label, reason in comparison.refused.items()),
         tuple(listed),
@@ -102,8 +103,10 @@ def _target(e: Explanation) -> str:
     return f"{read}{f' ({scale})' if scale else ''}, {where}"
 
 
-def _making(label: str, e: Explanation) -> Making:
-    return Making(display(label), settings(e.method), _residual(e), _spread(e), ranking.costs(e.cost), _batch(e.cost))
+def _making(comparison: Comparison, label: str, e: Explanation) -> Making:
+    warned = ranking.warned(comparison, e)
+    spent = ranking.costs(e.cost)
+    return Making(display(label), settings(e.method), _residual(e), _spread(e), spent, _batch(e.cost), warned)
 
 
 def settings(method: Mapping[str, Any]) -> str:
@@ -128,6 +131,8 @@ def _setting(value: Any) -> str:
         return ", ".join(f"{name} = {_setting(entry)}" for name, entry in value.items())
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(_setting(entry) for entry in value)}]"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

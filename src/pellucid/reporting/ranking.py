@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from pellucid.core.comparison import Comparison
+from pellucid.core.explanation import Explanation
 from pellucid.core.scores import Cell, Scores
 from pellucid.reporting import figures, numerals
 from pellucid.reporting.references import display
@@ -50,6 +51,7 @@ class Line:
     control: bool
     entries: tuple[Entry, ...]
     cost: tuple[tuple[str, str, float], ...]
+    warnings: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -111,14 +113,15 @@ def board(comparison: Comparison) -> Board | None:
             _entry(scores, c, cells.get(c.metric), axes[c.metric], tests.get((method, c.metric))) for c in columns
         )
         control = any(cell.control for cell in cells.values())
-        lines.append(Line(method, display(method), control, entries, () if e is None else costs(e.cost)))
+        spent, raised = ((), ()) if e is None else (costs(e.cost), warned(comparison, e))
+        lines.append(Line(method, display(method), control, entries, spent, raised))
     families: dict[str, list[Column]] = {}
     for c in columns:
         families.setdefault(c.family, []).append(c)
     ordered = tuple(c for group in families.values() for c in group)
     if ordered != columns:  # metrics of one family stand side by side under one heading
         place = [columns.index(c) for c in ordered]
-        lines = [Line(x.method, x.title, x.control, tuple(x.entries[i] for i in place), x.cost) for x in lines]
+        lines = [replace(x, entries=tuple(x.entries[i] for i in place)) for x in lines]
     groups = tuple((family, group[0].better, len(group)) for family, group in families.items())
     rows = max(int(np.isfinite(cell.values).sum()) for cell in scores.cells)
     tested = any(test.get("p_wilcoxon_holm") is not None for test in comparison.test_rows)
@@ -194,6 +197,11 @@ def standing(scores: Scores, controls: bool = False) -> tuple[str, ...]:
     return (*judged, *(m for m in scores.methods if m in control and controls))
 
 
+def warned(comparison: Comparison, e: Explanation) -> tuple[int, ...]:
+    """Which of the comparison's warnings are about this method: those that begin with its name."""
+    return tuple(i for i, text in enumerate(comparison.warnings) if text.startswith(f"{e.method['name']}:"))
+
+
 def costs(cost: Mapping[str, Any]) -> tuple[tuple[str, str, float], ...]:
     """What a method used, (name, text, number)."""
     found = []
@@ -207,20 +215,26 @@ def costs(cost: Mapping[str, Any]) -> tuple[tuple[str, str, float], ...]:
 def curves(comparison: Comparison) -> tuple[Curves, ...]:
     """For each metric with a curve, every method's mean and band over the control's."""
     scores = comparison.scores
-    found = []
+    order, found = drawn(scores), []
     for metric in scores.metrics:
         cells = {
             c.method: c for c in scores.cells if c.metric == metric and c.curve is not None and c.fractions is not None
         }
         if not cells:
             continue
-        order = standing(scores, controls=True)
         chance = control_cell(scores, metric)
         axis = figures.Axis.around(_reach(list(cells.values())), 0.04)
         panels = tuple(_panel(cells[method], chance, axis) if method in cells else None for method in order)
         any_cell = next(iter(cells.values()))
         found.append(Curves(column(scores, metric), figures.ticks(axis), any_cell.read or "explained output", panels))
     return tuple(found)
+
+
+def drawn(scores: Scores) -> tuple[str, ...]:
+    """The methods whose curves are drawn; a control lies behind every curve and has no column of its own."""
+    curved = {cell.method for cell in scores.cells if cell.curve is not None}
+    judged = tuple(method for method in standing(scores) if method in curved)
+    return judged or tuple(method for method in standing(scores, controls=True) if method in curved)
 
 
 def _reach(cells: list[Cell]) -> list[float]:

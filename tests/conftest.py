@@ -1,0 +1,19 @@
+"""Every test runs on one torch thread and starts from the same global random states."""
+
+import os
+import random
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads; two busy threads are slower than one
+
+import numpy as np
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
