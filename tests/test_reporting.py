@@ -274,6 +274,7 @@ def table_comparison(rows=5):
     found = {
         "integrated_gradients": pellucid.explain(net, x, methods.integrated_gradients(steps=4)),
         "smooth_grad": pellucid.explain(net, x, methods.smooth_grad(samples=8)),
+        "random_attribution": pellucid.explain(net, x, methods.random_attribution()),
     }
     found = {label: replace(e, feature_names=tuple(names)) for label, e in found.items()}
     return judged(found, rows, probabilities=None, truth=None, about={"title": "Table"})

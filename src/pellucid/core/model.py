@@ -99,6 +99,10 @@ class Model(ABC):
         self.layers()
         yield Tape()
 
+    def batch_norms(self) -> tuple[str, ...]:
+        """Names of the layers that normalise by the statistics of the batch even in eval mode."""
+        return ()
+
     def fast(self, x: Tensor) -> Model:
         """A private copy for forward-only and path-averaged work, checked against this model on ``x``; itself if none
         is faster."""

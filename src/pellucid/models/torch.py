@@ -76,6 +76,10 @@ class TorchModel(Model):
     def layers(self) -> tuple[str, ...]:
         return tuple(name for name, _ in self._replica.named_modules() if name)
 
+    def batch_norms(self) -> tuple[str, ...]:
+        norms = nn.modules.batchnorm._BatchNorm
+        return tuple(n for n, m in self._replica.named_modules() if isinstance(m, norms) and m.running_mean is None)
+
     def submodule(self, layer: str) -> nn.Module:
         """The replica's module of this name."""
         modules: dict[str, nn.Module] = dict(self._replica.named_modules())

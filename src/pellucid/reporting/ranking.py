@@ -152,7 +152,8 @@ def _entry(scores: Scores, c: Column, cell: Cell | None, axis: figures.Axis, tes
     mean, low, high = numerals.estimate(cell.mean, cell.low, cell.high)
     chance = control_cell(scores, cell.metric)
     mark = math.nan if chance is None or cell.control else chance.mean
-    spread = f"{low} to {high}" if math.isfinite(cell.low) and math.isfinite(cell.high) else "one input: no interval"
+    joint = "–" if cell.low >= 0 else " to "  # a dash beside a minus sign misleads
+    spread = f"{low}{joint}{high}" if math.isfinite(cell.low) and math.isfinite(cell.high) else "one input: no interval"
     if math.isfinite(cell.low) and cell.low == cell.high:
         spread = "all inputs equal"
     missing = int((~np.isfinite(cell.values)).sum())

@@ -64,7 +64,7 @@ class Job:
 
 
 def answer(method: Method, question: Question, run: Run, spec: Mapping[str, Any]) -> Result:
-    """A method's answer to a question; ``spec`` says all that the numbers depend on, and its hash names the job's folder.
+    """The answer to a question; ``spec`` says all that the numbers depend on, and its hash names the folder.
 
     Jobs with a store or with workers compute on one thread in every process, since the order of sums inside an
     operation depends on the number of threads.

@@ -1,4 +1,4 @@
-"""States of chunks on disk: one folder a job, named by its spec's hash, one file a chunk, written whole or not at all."""
+"""States of chunks on disk: a folder a job, named by its spec's hash; a file a chunk, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -144,8 +144,8 @@ def _join(node: Any, arrays: dict[str, Any]) -> Any:
         return arrays[content]
     if kind == "state":
         module, name = content.split(":")
-        cls: Any = getattr(sys.modules.get(module), name, None)  # loaded code only: a file never makes us import
-        if not dataclasses.is_dataclass(cls):
+        cls = getattr(sys.modules.get(module), name, None)  # loaded code only: a file never makes us import
+        if not isinstance(cls, type) or not dataclasses.is_dataclass(cls):
             raise TypeError(f"{content} is not a state that this process knows")
         return cls(**{field: _join(entry, arrays) for field, entry in node["fields"].items()})
     if kind == "dict":
