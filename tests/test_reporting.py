@@ -3,11 +3,12 @@
 import base64
 import html.parser
 import io
+import itertools
 import re
 import subprocess
 import sys
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ from pellucid.reporting import (
     plot,
     ranking,
     references,
+    sentences,
     surfaces,
     trust,
 )
@@ -62,7 +64,7 @@ def photos(rows, size=48):
 def small_net(channels, classes=7):
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(channels, 6, 5, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(54, classes)
+        nn.Conv2d(channels, 6, 5, 2), nn.Softplus(), nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(54, classes)
     ).eval()
 
 
@@ -153,7 +155,7 @@ def scores_by_hand(labels, rows, control="random_attribution"):
     )
 
 
-def tests_by_hand(scores, rows):
+def differences_by_hand(scores, rows):
     return tuple(
         {
             "method": c.method,
@@ -216,7 +218,7 @@ def judged(explanations, rows, **options):
     return Comparison(
         explanations,
         scores,
-        tests_by_hand(scores, rows),
+        differences_by_hand(scores, rows),
         Disagreement(labels, correlation, np.abs(correlation), 0.1),
         verdicts_by_hand(labels),
         **{
@@ -235,12 +237,12 @@ def judged(explanations, rows, **options):
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def photo_comparison(rows=4):
     x = photos(rows)
     model = pellucid.wrap(small_net(3), labels=["espresso", "cat", EVIL, "rocket", "suit", "cup", "dog"])
     chosen = {
-        "integrated_gradients": methods.integrated_gradients(steps=4),
+        "integrated_gradients": methods.integrated_gradients(steps=8),
         "input_x_gradient": methods.input_x_gradient(),
         "smooth_grad": methods.smooth_grad(samples=3),
         "saliency": methods.saliency(),
@@ -251,7 +253,7 @@ def photo_comparison(rows=4):
     return judged(found, rows, names=tuple(f"photo {EVIL} {i}.jpg" for i in range(rows)))
 
 
-@lru_cache(maxsize=None)
+@cache
 def digit_comparison(rows=12):
     from sklearn.datasets import load_digits
 
@@ -264,7 +266,7 @@ def digit_comparison(rows=12):
     return judged(found, rows, about={"title": "Digits"})
 
 
-@lru_cache(maxsize=None)
+@cache
 def table_comparison(rows=5):
     from sklearn.datasets import load_diabetes
 
@@ -272,9 +274,687 @@ def table_comparison(rows=5):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(10, 8), nn.Tanh(), nn.Linear(8, 1)).double().eval()
     found = {
-        "integrated_gradients": pellucid.explain(net, x, methods.integrated_gradients(steps=4)),
+        "integrated_gradients": pellucid.explain(net, x, methods.integrated_gradients(steps=8)),
         "smooth_grad": pellucid.explain(net, x, methods.smooth_grad(samples=8)),
         "random_attribution": pellucid.explain(net, x, methods.random_attribution()),
     }
     found = {label: replace(e, feature_names=tuple(names)) for label, e in found.items()}
     return judged(found, rows, probabilities=None, truth=None, about={"title": "Table"})
+
+
+# ---------------------------------------------------------------- the page as a reader's machine sees it
+
+
+class Reader(html.parser.HTMLParser):
+    """Collects elements, and fails where tags do not close in order."""
+
+    VOID = frozenset({"meta", "img", "br", "input", "link", "hr"})
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.elements, self.open, self.words = [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        assert len(attrs) == len(dict(attrs)), f"an attribute of <{tag}> comes twice"
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.words.append(data)
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.elements if name == tag]
+
+    @property
+    def text(self):
+        return " ".join("".join(self.words).split())
+
+
+@cache
+def whole_page():
+    return page.page([photo_comparison(), digit_comparison(), table_comparison()])
+
+
+@cache
+def whole():
+    return Reader(whole_page())
+
+
+CASES = {
+    "photos": lambda: [photo_comparison()],
+    "one row": lambda: [photo_comparison(1)],
+    "three chapters": lambda: [photo_comparison(), digit_comparison(), table_comparison()],
+    "explanations only": lambda: reports.loose(list(photo_comparison().explanations.values())),
+    "one explanation": lambda: reports.loose(photo_comparison().explanations["saliency"]),
+    "scores only": lambda: reports.loose((), photo_comparison().scores),
+    "nothing finite": lambda: [broken()],
+}
+
+
+def broken():
+    """Maps of zeros and NaN, cells and checks without figures, no verdict that trusts."""
+    c = photo_comparison()
+    zero = {label: replace(e, values=np.zeros_like(e.values)) for label, e in c.explanations.items()}
+    zero["saliency"] = replace(zero["saliency"], values=np.full_like(zero["saliency"].values, np.nan))
+    nan = float("nan")
+    cells = tuple(
+        replace(x, values=x.values * nan, mean=nan, low=nan, high=nan, curve=None if x.curve is None else x.curve * nan)
+        for x in c.scores.cells
+    )
+    size = len(zero)
+    return replace(
+        c,
+        explanations=zero,
+        scores=replace(c.scores, cells=cells),
+        test_rows=(),
+        agreement=Disagreement(tuple(zero), np.full((size, size), nan), np.full((size, size), nan), 0.1),
+        decided=tuple(Verdict(label, "do not trust", (), "nothing could be measured") for label in zero),
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_page_is_well_formed_and_self_contained(case):
+    text = page.page(CASES[case]())
+    reader = Reader(text)
+    ids = [attrs["id"] for _, attrs in reader.elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    for tag, attrs in reader.elements:
+        for name, value in attrs.items():
+            assert not name.startswith("on"), f"inline handler on <{tag}>"
+            if name in ("src", "href", "srcset", "data", "action", "poster", "xlink:href"):
+                if tag == "a":
+                    assert value.startswith(("#", "https://"))
+                else:
+                    assert value.startswith(("data:image/", "#")), f"<{tag} {name}={value[:40]}>"
+                if value.startswith("#"):
+                    assert value[1:] in ids or value == "#", f"{value} leads nowhere"
+    style = text[text.index("<style>") : text.index("</style>")]
+    assert "url(" not in style
+    assert "@import" not in style
+    outside = re.sub(r"data:image/\w+;base64,[\w+/=]+", "", text)
+    outside = re.sub(r'<a href="https://[^"]*"', "", outside)
+    assert not re.search(r"https?://", outside)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_page_has_every_section_or_says_why_not(case):
+    reader = Reader(page.page(CASES[case]()))
+    for title in (
+        "What to believe",
+        "Gallery",
+        "Which is better",
+        "Who contradicts whom",
+        "Checks",
+        "How this was made",
+    ):
+        assert title in reader.text
+    assert len([tag for tag, _ in reader.elements if tag == "h1"]) == 1
+    levels = [int(tag[1]) for tag, _ in reader.elements if re.fullmatch(r"h[1-6]", tag)]
+    assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
+    if case == "explanations only":
+        assert "Nothing was scored" in reader.text
+        assert "No checks were made" in reader.text
+    if case == "scores only":
+        assert "No explanation was passed" in reader.text
+        assert "2.9" in reader.text or "3.0" in reader.text
+
+
+def test_user_strings_are_escaped_everywhere():
+    names = ("photo.jpg" + EVIL,) * 4
+    c = photo_comparison()
+    evil = {EVIL + label: e for label, e in c.explanations.items()}
+    scores = replace(
+        c.scores, cells=tuple(replace(x, method=EVIL + x.method, metric=EVIL + x.metric) for x in c.scores.cells)
+    )
+    c = replace(
+        c,
+        names=names,
+        explanations=evil,
+        scores=scores,
+        about={"title": EVIL, "model": EVIL, "data": EVIL, "command": f'"{EVIL}', "date": EVIL},
+        agreement=replace(c.agreement, methods=tuple(EVIL + m for m in c.agreement.methods)),
+        decided=tuple(replace(v, method=EVIL + v.method) for v in c.decided),
+        test_rows=(),
+    )
+    text = page.page([c], title=EVIL + '" onload="x')
+    assert text.count("<script") == 1
+    assert "alert(1)</script>" not in text
+    assert len(Reader(text).all("script")) == 1
+    assert text.count("&lt;script&gt;alert(1)") > 50
+    fragment = plot.notebook_html(c.explanations[EVIL + "integrated_gradients"])
+    assert "<script" not in fragment
+    assert "&lt;script&gt;" in fragment  # the class label
+
+
+def test_scripts_other_than_our_own_may_not_run():
+    """The content security policy names the one script by its hash, so that even a missed escape would be inert."""
+    import hashlib
+
+    (policy,) = (a["content"] for a in whole().all("meta") if a.get("http-equiv") == "Content-Security-Policy")
+    script = re.search(r"<script>(.*)</script>", whole_page(), re.DOTALL).group(1)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy
+
+
+def test_every_picture_says_what_it_shows():
+    images = whole().all("img")
+    assert len(images) > 4 * 6 + 12 * 3
+    for image in images:
+        assert image["src"].startswith("data:image/png;base64,")
+        assert re.search(r"evidence|zero", image["alt"])
+        assert image["alt"].count(" ") > 6
+    drawings = whole().all("svg")
+    assert len(drawings) > 100
+    for drawing in drawings:
+        assert drawing.get("aria-hidden") == "true" or (drawing["role"] == "img" and len(drawing["aria-label"]) > 8)
+
+
+def test_page_can_be_used_by_keyboard_and_screen_reader():
+    reader = whole()
+    assert reader.all("html")[0]["lang"] == "en"
+    assert [tag for tag, _ in reader.elements if tag in ("header", "main", "nav", "footer")] == [
+        "header",
+        "main",
+        "nav",
+        "footer",
+    ]
+    assert reader.all("a")[0] == {"class": "skip", "href": "#main"}
+    for attrs in reader.all("th"):
+        assert attrs["scope"] in ("col", "row", "colgroup")
+    for tag, attrs in reader.elements:
+        if "scroll" in (attrs.get("class") or "").split():
+            assert attrs["tabindex"] == "0", f"<{tag}> scrolls but cannot be reached"
+            assert attrs["aria-label"]
+    assert ":focus-visible" in whole_page()
+    assert "@media print" in whole_page()
+
+
+def test_words_of_the_glossary_are_explained():
+    used = {attrs["href"][len("#term-") :] for attrs in whole().all("a") if attrs.get("class") == "term"}
+    assert {"insertion", "rank-correlation", "95-interval", "random-control", "matched"} <= used
+    assert used <= set(glossary.TERMS)
+
+
+def test_light_and_dark_come_from_the_same_tokens():
+    text = whole_page()
+    for name, light, dark in palette.TOKENS:
+        assert f"--{name}:{light};" in text
+        assert text.count(f"--{name}:{dark};") == 2  # by preference and by the switch
+    assert "prefers-color-scheme:dark" in text
+    used = set(re.findall(r"var\(--([\w-]+)\)", text))
+    defined = set(re.findall(r"--([\w-]+):", text))
+    assert used <= defined
+
+
+@pytest.mark.parametrize("theme", [1, 2])
+def test_text_has_contrast(theme):
+    token = {entry[0]: entry[theme] for entry in palette.TOKENS}
+    for name in token:
+        if name not in palette.LINES and name not in ("paper", "raised"):
+            for ground in ("paper", "raised"):
+                assert palette.contrast(token[name], token[ground]) >= 4.5, (name, ground)
+
+
+def test_verdicts_have_a_word_a_shape_and_a_colour():
+    shapes = {"trust": "●", "unclear": "◐", "do not trust": "○"}
+    assert {word: trust.mark(word).shape for word in shapes} == shapes
+    assert len({trust.mark(word).style for word in shapes}) == 3
+    for word, shape in shapes.items():
+        assert f"{shape} {word}" in whole().text
+    links = {a["href"] for a in whole().all("a") if "-verdict-" in a["href"]}
+    assert len(links) == 5 + 2 + 2  # each judged method leads to its checks
+
+
+def test_size_stays_mailable(tmp_path):
+    """12 photos x 8 methods at 224 px and 12 digits x 8 methods, all noise, which compresses worst."""
+    rng = np.random.default_rng(0)
+    from skimage import data
+
+    photo = np.moveaxis(np.asarray(Image.fromarray(data.astronaut()).resize((224, 224))), -1, 0) / 255
+    chapters = []
+    for shape in ((3, 224, 224), (1, 28, 28)):
+        x = np.broadcast_to(photo[: shape[0], : shape[1], : shape[2]], (12, *shape)) * rng.uniform(
+            0.8, 1, (12, 1, 1, 1)
+        )
+        template = photo_comparison().explanations["saliency"]
+        found = {
+            label: replace(
+                template,
+                data=x.astype(np.float32),
+                values=rng.standard_t(3, (12, *shape)).astype(np.float32),
+                outputs=np.zeros(12, np.float32),
+                target={"index": [0] * 12, "read": "raw"},
+            )
+            for label in (*(f"method {i}" for i in range(7)), "random_attribution")
+        }
+        chapters.append(judged(found, 12))
+    path = reports.write(tmp_path / "big.html", chapters)
+    size = (tmp_path / "big.html").stat().st_size
+    assert path == str(tmp_path / "big.html")
+    assert 1e6 < size < 6e6
+
+
+# ---------------------------------------------------------------- honest numbers
+
+
+def decode(src):
+    image = Image.open(io.BytesIO(base64.b64decode(src.partition(",")[2])))
+    return np.asarray(image.convert("RGBA"))
+
+
+def test_signed_scale_is_symmetric_and_honest():
+    values = np.array([[2.0, -2.0], [0.0, 1.0], [-1.0, 40.0]])
+    picture = pictures.signed(values, 2.0)
+    pixels = decode(picture.src)
+    assert pixels[0, 0].tolist() == [*palette.POSITIVE, 255]
+    assert pixels[0, 1].tolist() == [*palette.NEGATIVE, 255]
+    assert pixels[1, 0, 3] == 0  # zero lets the photo through
+    assert pixels[1, 1].tolist() == [*palette.POSITIVE, 128]  # half the value, half the strength, on either side
+    assert pixels[2, 0].tolist() == [*palette.NEGATIVE, 128]
+    assert pixels[2, 1].tolist() == [*palette.POSITIVE, 255]  # clipped, not rescaled
+    red, green, blue = palette.POSITIVE
+    assert red > green > blue  # orange-red
+    red, green, blue = palette.NEGATIVE
+    assert blue > green > red  # blue
+    assert palette.over(palette.rgba(np.zeros((1, 1)), 1.0), palette.flat(1, 1))[0, 0].tolist() == list(palette.ZERO)
+
+
+def test_scale_is_the_99th_percentile_of_the_row_and_is_printed():
+    e = photo_comparison().explanations["input_x_gradient"]
+    for row in range(2):
+        values = e[row].map()[0]
+        expected = np.percentile(np.abs(values), 99)
+        assert palette.limit(values) == pytest.approx(expected)
+        tile = gallery.row(photo_comparison(), row, "k").tiles[1]
+        assert float(tile.scale.replace("±", "")) == pytest.approx(expected, rel=5e-3)
+        assert tile.scale in whole().text
+        strongest = np.unravel_index(np.argmax(values), values.shape)
+        assert decode(tile.picture.src)[strongest].tolist() == [*palette.POSITIVE, 255]
+        weakest = np.unravel_index(np.argmin(values), values.shape)
+        assert decode(tile.picture.src)[weakest][3] > 0
+        assert decode(tile.picture.src)[weakest][:3].tolist() == list(palette.NEGATIVE)
+
+
+def test_maps_that_cannot_be_drawn_say_so():
+    rows = gallery.gallery(broken(), "k").rows
+    notes = {one.method: one.note for one in rows[0].tiles}
+    assert notes["saliency"] == "some values are not finite and are left blank"
+    assert notes["grad_cam"] == "zero everywhere"
+    assert not decode(rows[0].tiles[0].picture.src)[..., 3].any()
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ((slice(0, 3), slice(0, 3)), "in the upper left"),
+        ((slice(0, 3), slice(3, 6)), "at the top"),
+        ((slice(3, 6), slice(6, 9)), "on the right"),
+        ((slice(3, 6), slice(3, 6)), "in the centre"),
+        ((slice(6, 9), slice(0, 3)), "in the lower left"),
+        ((slice(0, 9), slice(0, 9)), "spread over the whole picture"),
+    ],
+)
+def test_descriptions_say_where(place, words):
+    mass = np.zeros((9, 9))
+    mass[place] = 1
+    assert descriptions.region(mass) == words
+    assert words in descriptions.signs(mass)
+    assert descriptions.signs(-mass).startswith("negative evidence only")
+
+
+def test_gallery_says_how_many_are_shown():
+    reader = Reader(page.page([digit_comparison(30)]))
+    assert "12 of 30 shown" in reader.text
+    assert len(gallery.gallery(digit_comparison(30), "k").rows) == 12
+    assert "shown: the first" not in whole().text
+
+
+def test_predictions_top_five_truth_and_mistakes():
+    c = photo_comparison()
+    for row in range(4):
+        p = gallery.predict(c, c.explanations["saliency"], row)
+        order = np.argsort(-c.probabilities[row])
+        labels = c.explanations["saliency"].output_names
+        assert [guess.name for guess in p.guesses] == [labels[k] for k in order[:5]]
+        assert p.wrong == (order[0] != c.truth[row])
+        assert p.truth == labels[c.truth[row]]
+    assert any(gallery.predict(c, c.explanations["saliency"], row).wrong for row in range(4))
+    # Without probabilities the page does not claim to know what the model predicts.
+    unknown = gallery.predict(replace(c, probabilities=None), c.explanations["saliency"], 0)
+    assert not unknown.known
+    assert unknown.guesses == ()
+
+
+def test_leaderboard_marks_what_is_matched_exact_and_best():
+    board = ranking.board(photo_comparison())
+    lines = {line.method: line for line in board.lines}
+    entries = {(m, e.column): e for m, line in lines.items() for e in line.entries}
+    matched = {key for key, entry in entries.items() if entry.matched}
+    assert {m for m, _ in matched} == {"integrated_gradients"}
+    assert {c for _, c in matched} == {c.metric for c in photo_comparison().scores.cells if c.reference == "0"}
+    assert not any(entries[key].best for key in matched)  # its own reference decides nothing
+    assert entries["saliency", "completeness"].note == "promises nothing"
+    best = {entry.column: m for (m, _), entry in entries.items() if entry.best}
+    for metric, method in best.items():
+        field = [
+            c
+            for c in photo_comparison().scores.cells
+            if c.metric == metric and c.measured and not c.control and not c.matched
+        ]
+        assert method == max(field, key=lambda c: c.better * c.mean).method
+    assert board.lines[-1].control  # the control stands last
+    assert [name for name, _, _ in lines["saliency"].cost] == ["forwards", "backwards", "time", "peak memory"]
+    assert "exact by construction" in Reader(page.page([exact()])).text
+
+
+def exact():
+    c = photo_comparison()
+    cells = tuple(
+        replace(x, status="exact by construction", mean=float("nan")) if x.family == "completeness" else x
+        for x in c.scores.cells
+    )
+    return replace(c, scores=replace(c.scores, cells=cells))
+
+
+def test_curves_band_is_the_t_interval():
+    from scipy.stats import t
+
+    curve = np.random.default_rng(0).normal(size=(9, 4))
+    mean, low, high = figures.mean_and_band(curve)
+    reach = t.ppf(0.975, 8) * curve.std(0, ddof=1) / 3
+    np.testing.assert_allclose(mean, curve.mean(0))
+    np.testing.assert_allclose(low, curve.mean(0) - reach)
+    np.testing.assert_allclose(high, curve.mean(0) + reach)
+    assert np.isnan(figures.mean_and_band(curve[:1])[1]).all()
+    panels = ranking.curves(photo_comparison())[0].panels
+    assert all(panel.own.band and panel.control is not None and panel.control.band for panel in panels)
+    assert all(panel.own.band == "" for panel in ranking.curves(photo_comparison(1))[0].panels)
+
+
+def test_dot_lies_inside_its_interval():
+    axis = figures.Axis.around([1.0, 3.0])
+    drawn = figures.dot(axis, 2.0, 1.0, 3.0, 1.5)
+    assert drawn.low < drawn.mark < drawn.x < drawn.high
+    assert drawn.x == pytest.approx(50)
+    assert figures.dot(axis, float("nan"), 1.0, 3.0) is None
+    assert figures.dot(axis, 2.0, float("nan"), float("nan")).low is None
+
+
+def test_what_to_believe_names_best_contradiction_and_doubt():
+    said = [sentences.plain(s) for s in belief.belief(photo_comparison(12), "c1").sentences]
+    text = " ".join(said)
+    assert "Integrated gradients and Input × gradient agree (rank correlation" in text
+    assert "Best by insertion: Integrated gradients, significantly better than random order by" in text
+    assert "p < .001" in text
+    assert "Saliency and Grad-CAM contradict each other" in text
+    few = " ".join(sentences.plain(s) for s in belief.belief(photo_comparison(), "c1").sentences)
+    assert "p <" not in few
+    assert "With 4 inputs there are intervals but no tests" in few
+    one = " ".join(sentences.plain(s) for s in belief.belief(photo_comparison(1), "c1").sentences)
+    assert "There is one input only" in one
+    rolls = {roll.mark.word: roll for roll in belief.belief(photo_comparison(), "c1").rolls}
+    assert [m.title for group in rolls["trust"].groups for m in group.methods] == [
+        "Integrated gradients",
+        "Input × gradient",
+    ]
+    assert rolls["do not trust"].groups[0].reason == "unchanged by random weights"
+
+
+def test_a_lead_that_may_be_luck_is_not_called_a_lead():
+    c = photo_comparison(12)
+    metric = "insertion, uniform reference, 7 x 7 patches"
+    ig, ixg = c.scores.cell("integrated_gradients", metric), c.scores.cell("input_x_gradient", metric)
+    close = replace(ixg, values=ig.values + np.tile([0.5, -0.51], 6), mean=ig.mean - 0.005)
+    cells = tuple(close if x is ixg else x for x in c.scores.cells)
+    text = " ".join(
+        sentences.plain(s) for s in belief.belief(replace(c, scores=replace(c.scores, cells=cells)), "c1").sentences
+    )
+    assert "its lead over Input × gradient (0.0, −0.3 to 0.3) may be luck" in text
+
+
+def test_no_trusted_method_is_admitted():
+    assert "no method earned trust" in belief.belief(broken(), "c1").caption
+
+
+def test_p_values_stand_beside_their_difference():
+    for bare in re.finditer(r"p [<=] \.\d+", whole().text):
+        before = whole().text[max(0, bare.start() - 40) : bare.start()]
+        assert re.search(r"\([−\d.]+ to [−\d.]+; $", before), before
+
+
+def test_checks_show_figure_threshold_and_meaning():
+    t = trust.trial(photo_comparison(), "c1")
+    assert [c.name for c in t.columns] == [
+        "Beats random order",
+        "Depends on the weights",
+        "Survives a change of reference",
+        "Finds a planted tag",
+    ]
+    assert all(c.asks and c.failing for c in t.columns)
+    case = next(case for case in t.cases if case.method == "saliency")
+    assert case.outcomes[1].word == "failed"
+    assert case.outcomes[1].needs == "needs under 0.70"
+    assert case.outcomes[0].word == "undecided"
+    assert case.outcomes[3].word == "not applicable"
+    assert "it draws the picture's edges or textures" in whole().text
+
+
+def test_worst_pair_is_shown_on_the_input_where_it_disagrees_most():
+    c = photo_comparison()
+    clash = contradictions.contradictions(c, "c1").clash
+    assert {clash.a, clash.b} == {"Saliency", "Grad-CAM"}
+    rhos = [
+        contradictions.rank_correlation(
+            surfaces.positions(c.explanations["saliency"], i), surfaces.positions(c.explanations["grad_cam"], i)
+        )
+        for i in range(4)
+    ]
+    assert clash.row.number - 1 == int(np.argmin(rhos))
+
+
+def test_rank_correlation_and_agreement_match_scipy():
+    from scipy.stats import spearmanr
+
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 5, 60).astype(float), rng.normal(size=60)
+    assert contradictions.rank_correlation(a, b) == pytest.approx(spearmanr(a, b).statistic)
+    assert np.isnan(contradictions.rank_correlation(np.ones(5), b[:5]))
+    e = photo_comparison().explanations
+    found = contradictions.agreement({"a": e["saliency"], "b": e["saliency"], "c": e["grad_cam"]})
+    np.testing.assert_allclose(np.diag(found.correlation), 1)
+    assert found.correlation[0, 1] == pytest.approx(1)
+    assert found.overlap[0, 1] == 1
+    assert found.correlation[0, 2] < 0.9
+
+
+def test_provenance_is_complete():
+    text = whole().text
+    for needed in (
+        "sigma = 0.15",
+        "gauss_legendre",
+        "pellucid 0.1.0, torch",
+        "pellucid demo --seed 0",
+        "values miss their sum",
+        "median",
+        "worst",
+    ):
+        assert needed in text
+    assert "warning 1" in text
+    bib = (page.TEMPLATES.parents[3] / ".." / "docs" / "references.bib").resolve()
+    if bib.exists():
+        keys = set(re.findall(r"@\w+\{(\w+),", bib.read_text(encoding="utf-8")))
+        assert set(references.PAPERS) <= keys
+    assert {key for _, keys in references.KNOWN.values() for key in keys} <= set(references.PAPERS)
+    assert {recipe.__name__ for recipe in methods.CATALOGUE} <= set(references.KNOWN)
+
+
+# ---------------------------------------------------------------- writing
+
+
+def test_write_is_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "report.html"
+    path.write_text("old")
+    with pytest.raises(pellucid.BadInput, match="does not exist"):
+        reports.write(tmp_path / "missing" / "report.html", [table_comparison()])
+    with pytest.raises(pellucid.BadInput, match="is a folder"):
+        reports.write(tmp_path, [table_comparison()])
+    with pytest.raises(pellucid.BadInput, match="nothing to show"):
+        reports.write(path, [])
+    with pytest.raises(pellucid.BadInput, match="expected comparisons, got str"):
+        reports.write(path, ["x"])
+
+    def fail(self, target):
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(path), "replace", fail)
+        with pytest.raises(OSError, match="disk full"):
+            reports.write(path, [table_comparison()])
+    assert path.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
+    assert table_comparison().report(path) == str(path)
+    assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_report_of_explanations_and_scores(tmp_path):
+    c = photo_comparison()
+    each = [c.explanations["saliency"], c.explanations["integrated_gradients"]]
+    pellucid.report(tmp_path / "a.html", explanations=each)
+    alone = Reader((tmp_path / "a.html").read_text(encoding="utf-8"))
+    assert "Saliency" in alone.text
+    assert "Nothing was scored" in alone.text
+    assert len(alone.all("img")) >= 8
+    pellucid.report(tmp_path / "b.html", explanations=each, scores=c.scores, title="Both")
+    both = Reader((tmp_path / "b.html").read_text(encoding="utf-8"))
+    assert "Nothing was scored" not in both.text
+    assert "Both" in both.text
+    mixed = reports.loose([*each, each[0], table_comparison().explanations["smooth_grad"]])
+    assert [list(comparison.explanations) for comparison in mixed] == [
+        ["saliency", "integrated_gradients", "saliency 2"],
+        ["smooth_grad"],
+    ]
+    with pytest.raises(pellucid.BadInput, match="expected explanations"):
+        pellucid.report(tmp_path / "c.html", explanations=["saliency"])
+
+
+# ---------------------------------------------------------------- plots and notebooks
+
+
+def drawn(figure):
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=60)
+    return np.asarray(Image.open(io.BytesIO(file.getvalue())).convert("RGB"))
+
+
+def test_plots_draw():
+    c, table = photo_comparison(), table_comparison()
+    metric = "insertion, uniform reference, 7 x 7 patches"
+    each = [
+        plot.explanation(c.explanations["grad_cam"]),
+        plot.explanation(c.explanations["saliency"], row=1, overlay=False),
+        plot.explanation(table.explanations["smooth_grad"]),
+        plot.maps(c.explanations, rows=(0, 2)),
+        plot.bars(table.explanations["smooth_grad"], row=1, count=4),
+        plot.curves(c.scores, metric),
+        plot.curves(photo_comparison(1).scores),
+        plot.matrix(c.agreement),
+        plot.matrix(c.agreement, "overlap"),
+        plot.leaderboard(c.scores),
+        c.explanations["saliency"].plot(row=0),
+    ]
+    for figure in each:
+        assert drawn(figure).std() > 3
+    assert each[0]._repr_png_().startswith(b"\x89PNG")
+    grey = [line for line in each[5].axes[0].lines if line.get_color() == palette.CONTROL]
+    assert len(grey) == 1
+    assert len(each[5].axes[0].lines) == 6
+    assert len(each[5].axes[0].collections) == 6  # a band for each, the control included
+    assert each[4].axes[0].patches[0].get_width() == surfaces.bars(table.explanations["smooth_grad"], 1).values[0]
+
+
+def test_plotted_map_has_the_signed_colours():
+    e = photo_comparison().explanations["input_x_gradient"]
+    figure = plot.explanation(e, row=0, overlay=False)
+    pixels = np.asarray(figure.axes[1].images[0].get_array())
+    values = e[0].map()[0]
+    strongest = np.unravel_index(np.argmax(values), values.shape)
+    assert pixels[strongest].tolist() == list(palette.POSITIVE)
+    quiet = np.abs(values) < palette.limit(values) / (2 * palette.STEPS + 1)
+    assert (pixels[quiet] == palette.ZERO).all()
+
+
+def test_plots_refuse_with_words():
+    c, table = photo_comparison(), table_comparison()
+    with pytest.raises(pellucid.BadInput, match="row 9 is out of range"):
+        plot.explanation(c.explanations["saliency"], row=9)
+    with pytest.raises(pellucid.BadInput, match=r"use plot\.bars"):
+        plot.maps(table.explanations)
+    with pytest.raises(pellucid.BadInput, match="have 'insertion"):
+        plot.curves(c.scores, "nonsense")
+    with pytest.raises(pellucid.BadInput, match="no metric here has a curve"):
+        plot.curves(Scores(()))
+    with pytest.raises(pellucid.BadInput, match="measure must be"):
+        plot.matrix(c.agreement, "cosine")
+    with pytest.raises(pellucid.BadInput, match="not found"):
+        plot.leaderboard(c.scores, ["nonsense"])
+
+
+def test_no_pyplot_and_no_model_is_needed():
+    code = (
+        "import sys, pellucid.reporting.html, pellucid.reporting.plot\n"
+        "assert 'matplotlib.pyplot' not in sys.modules\n"
+        "above = ('pellucid.methods', 'pellucid.metrics', 'pellucid.models', 'pellucid.api')\n"
+        "assert not [m for m in sys.modules if m.startswith(above)]\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=page.TEMPLATES.parents[2])
+    before = sys.modules.get("matplotlib.pyplot")
+    drawn(plot.explanation(photo_comparison().explanations["saliency"], row=0))
+    assert sys.modules.get("matplotlib.pyplot") is before
+
+
+def test_notebook_fragment_is_small_and_whole():
+    e = photo_comparison().explanations["integrated_gradients"]
+    text = e._repr_html_()
+    reader = Reader(text)
+    assert len(text) < 60_000
+    assert len(reader.all("img")) == 8
+    assert all(image["alt"] and image["src"].startswith("data:image/") for image in reader.all("img"))
+    assert "residual at most" in reader.text
+    table = Reader(plot.notebook_html(table_comparison().explanations["smooth_grad"]))
+    assert "4 of 5 rows shown" in table.text
+    assert "bmi" in table.text
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 40), (2, 2, 3, 4, 5)])
+def test_series_and_odd_shapes_have_a_page(shape):
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    e = pellucid.explain(lambda batch: batch.reshape(len(batch), -1)[:, :3] ** 2, torch.tensor(x), "saliency")
+    reader = Reader(page.page(reports.loose(e)))
+    assert "Saliency" in reader.text
+    assert "Saliency" in Reader(plot.notebook_html(e)).text
+    assert drawn(plot.explanation(e, row=0)).std() > 1
+
+
+def test_players_and_several_outputs_have_a_page():
+    net, x = small_net(3), photos(2)
+    by_grid = pellucid.explain(net, x, "feature_ablation", players=pellucid.players.grid(3))
+    everything = pellucid.explain(net, x, "saliency", target="all")
+    assert surfaces.flat_map(by_grid, 0).shape == (48, 48)
+    largest = int(np.argmax(everything.outputs[0]))
+    np.testing.assert_array_equal(surfaces.flat_map(everything, 0), everything[0].map()[0, ..., largest])
+    assert f"class {largest}" in Reader(page.page(reports.loose(everything))).text
+    assert len(Reader(page.page(reports.loose(by_grid))).all("img")) >= 2

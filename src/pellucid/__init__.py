@@ -25,14 +25,17 @@ _HOME = {
     "Unreliable": "core.errors",
     "Unsupported": "core.errors",
     "aggregate": "aggregation",
+    "check": "checking",
     "compare": "comparing",
     "evaluate": "evaluating",
     "explain": "api",
     "load": "core.archive",
     "play": "playing",
+    "report": "reporting.html",
     "wrap": "models.wrap",
 }
 _MODULES = {
+    "curves": "gradients.curves",
     "games": "games",
     "data": "data",
     "methods": "methods",

@@ -63,8 +63,9 @@ def explain(
         refuse(chosen, question.model)
         executor = question.executor
         with executor.measured(question.model.device):
-            outputs = question.here()
-            found = answer(chosen, question, run, spec(question, chosen, outputs) if run.store is not None else {})
+            stored = question.here() if run.store is not None else None  # part of what names the job
+            found = answer(chosen, question, run, {} if stored is None else spec(question, chosen, stored))
+            outputs = stored if stored is not None else found.outputs if found.outputs is not None else question.here()
         return label(question, chosen, found, outputs)
 
 
@@ -127,7 +128,7 @@ def check_seed(seed: Any) -> None:
 
 def _resolved(question: Question, wanted: Target) -> Question:
     model, executor = question.model, question.executor
-    rows = 1 if wanted.resolved else len(question.x)  # one row shows how many outputs there are
+    rows = len(question.x) if wanted.index is None else 1  # one row shows how many outputs there are
     with torch.no_grad():
         parts = executor.map(lambda part: model.matrix(question.run(question.x[:rows][part])), rows)
     executor.cost.forwards += rows
@@ -220,8 +221,8 @@ def label(question: Question, method: Method, found: Result, outputs: Tensor) ->
     if found.base is not None and method.promise is not None:
         residual = (values.flatten(1, -2).sum(1) - (outputs - found.base)).abs()
     if not question.space.exact:
-        gap = question.value(question.z, question.every_row())
-        details["reconstruction_gap"] = store(gap)
+        details["reconstruction_gap"] = _numbers(question.original() - outputs, several)
+        details["by_row"] = sorted({*found.by_row, "reconstruction_gap"})
     explanation = Explanation(
         values=_numbers(values, several),
         outputs=_numbers(outputs, several),

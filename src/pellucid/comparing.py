@@ -85,7 +85,7 @@ def compare(
         classes = None if truth is None else _classes(truth, question)
         wanted = _wanted(question, methods)
         explanations, refused = _explanations(wrapped, batch, wanted, question, seed, run)
-        if not explanations:
+        if refused and all(e.details.get("control") for e in explanations.values()):
             raise Unsupported("compare: no method could run: " + "; ".join(refused.values()))
         chosen = pick_metrics(default_metrics(question, list(explanations.values())) if metrics is None else metrics)
         with untouched(), question.executor.measured(question.model.device):
@@ -151,7 +151,7 @@ def default_metrics(question: Question, explanations: Sequence[Explanation]) -> 
 def _candidates(question: Question) -> list[Removal]:
     """References that make sense for the input, the usual baseline of methods last."""
     dims = set(question.dims)
-    if not dims & {"height", "time", "token"}:
+    if not dims & {"height", "time", "token"} or not question.x.is_floating_point():  # ids have no mean either
         rows = question.x.detach().cpu()
         return [removal.marginal(rows, draws=min(len(rows), 20)), _typical(question)]
     chosen: list[Removal] = [removal.mean()]

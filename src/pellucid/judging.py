@@ -30,6 +30,7 @@ import numpy as np
 from torch import Tensor
 
 from pellucid.api import explain
+from pellucid.core import rng
 from pellucid.core.budget import Run
 from pellucid.core.errors import Unreliable
 from pellucid.core.explanation import Explanation
@@ -149,7 +150,9 @@ def depends_on_weights(evidence: Evidence, label: str) -> Check:
     try:
         per_row = []
         for redraw in range(REDRAWS):
-            other = evidence.model.randomised(evidence.seed + redraw)
+            # Not 0, 1, 2: a user may well have drawn the last layer under these.
+            draw = int(rng.integers(evidence.seed, "judging.weights", redraw, 0, 1, 1, 2**31))
+            other = evidence.model.randomised(draw)
             with warnings.catch_warnings():  # what a random net does to a method is the figure, not news
                 warnings.simplefilter("ignore", Unreliable)
                 again = explain(other, x, method, target=target, seed=evidence.seed, run=quiet)

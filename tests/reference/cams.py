@@ -38,5 +38,5 @@ def cam(weight, activations):
     out = torch.zeros(height, width, dtype=activations.dtype)
     for i in range(height):
         for j in range(width):
-            out[i, j] = sum(float(w) * float(activations[k, i, j]) for k, w in enumerate(weight))
+            out[i, j] = sum(float(w) * float(activations[k, i, j]) for k, w in enumerate(weight.detach()))
     return out

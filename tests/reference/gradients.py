@@ -8,7 +8,7 @@ import torch
 
 
 def value(f, x):
-    return float(f(x[None])[0])
+    return float(f(x[None])[0].detach())
 
 
 def slope(f, x):

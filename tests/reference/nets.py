@@ -46,7 +46,7 @@ class Pooled(nn.Module):
 
     def features(self, x):
         x = functional.relu(self.norm1(self.conv1(x)))
-        return self.relu(self.conv2(self.relu(x)))
+        return self.relu(self.conv2(self.relu(1.5 * x - 0.1)))
 
     def forward(self, x):
         return self.fc(self.drop(self.features(x).mean((2, 3))))
@@ -80,7 +80,7 @@ class Residual(nn.Module):
 
 
 class Patches(nn.Module):
-    """A small vision transformer; ``reads`` "cls" or "mean" says what the head sees, ``prefix`` how many tokens come first."""
+    """A small vision transformer; ``reads`` "cls" or "mean" says what the head sees, after ``prefix`` other tokens."""
 
     def __init__(self, reads="cls", prefix=1, norm_first=True, width=16):
         super().__init__()

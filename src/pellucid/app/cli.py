@@ -7,6 +7,7 @@ done right.
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -242,6 +243,8 @@ def application(wanted: Sequence[str] = ()) -> typer.Typer:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    # Before torch is loaded: threads that wait sleep instead of spinning, or a busy machine becomes many times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     given = list(sys.argv[1:] if argv is None else argv)
     application([word for word in given if not word.startswith("-")][:1])(args=given, prog_name="pellucid")
 

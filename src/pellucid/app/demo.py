@@ -7,8 +7,8 @@ three minutes on two cores, so each chapter asks for the fewest steps, draws and
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,10 @@ from pellucid.core.errors import BadInput, Unsupported
 from pellucid.core.method import Method
 from pellucid.core.model import Model
 from pellucid.data import Examples
+from pellucid.metrics.metric import Metric
 
 TITLE = "Why this prediction, and which explanation to believe"
+PAIR = (metrics.insertion, metrics.deletion)
 COARSE = (0.0, 0.05, 0.2, 0.45, 0.7, 1.0)
 """Sizes of a curve on photos: the paper's area from 5 % to 45 %, and both ends."""
 ENDS = (0.0, 0.1, 0.3, 1.0)
@@ -56,61 +58,79 @@ class Settings:
         return f"pellucid demo --photos {self.photos} --digits {self.digits} --seed {self.seed}"
 
 
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A chapter before it is computed: ``by_cell`` are methods on ``cells`` as players, ``together`` the labels that
+    are aggregated."""
+
+    title: str
+    model: Model
+    examples: Examples
+    methods: Mapping[str, Method]
+    metrics: Sequence[Metric]
+    together: tuple[str, ...]
+    by_cell: Mapping[str, Method] = field(default_factory=dict)
+    cells: Any = None
+
+
 def photos(settings: Settings, console: Console) -> Comparison | None:
     """EfficientNet-Lite0 with its real ImageNet weights on real photos."""
     if not settings.photos:
         return None
-    examples, model = data.photos(settings.photos), data.efficientnet()
-    average = methods.integrated_gradients(steps=16)
-    chosen: dict[str, Method] = {
-        "saliency": methods.saliency(),
-        "input_x_gradient": methods.input_x_gradient(),
-        "integrated_gradients": average,
-        "smooth_grad": methods.smooth_grad(samples=12),
-        "grad_cam": methods.grad_cam(),
-        "random_attribution": methods.random_attribution(),
-    }
-    scores = [
-        *(metrics.insertion(reference, grid=7, fractions=COARSE) for reference in ("uniform", "mean")),
-        *(metrics.deletion(reference, grid=7, fractions=COARSE) for reference in ("uniform", "mean")),
-        metrics.insertion("uniform", fractions=ENDS),
-        metrics.deletion("uniform", fractions=ENDS),
-        metrics.completeness(),
-    ]
-    title = f"EfficientNet-Lite0 on {len(examples)} photos"
-    return _compared(model, examples, chosen, scores, ("integrated_gradients", "grad_cam"), title, settings, Run(progress=console.progress))
+    examples = data.photos(settings.photos)
+    plan = Plan(
+        title=f"EfficientNet-Lite0 on {len(examples)} photos",
+        model=data.efficientnet(),
+        examples=examples,
+        methods={
+            "saliency": methods.saliency(),
+            "input_x_gradient": methods.input_x_gradient(),
+            "integrated_gradients": methods.integrated_gradients(steps=16),
+            "smooth_grad": methods.smooth_grad(samples=12),
+            "grad_cam": methods.grad_cam(),
+        },
+        by_cell={"feature_ablation, 14 x 14 cells": methods.feature_ablation("mean")},
+        cells=players.grid(14),
+        together=("integrated_gradients", "grad_cam", "feature_ablation, 14 x 14 cells"),
+        metrics=[
+            *(metric(reference, grid=7, fractions=COARSE) for reference in ("uniform", "mean") for metric in PAIR),
+            *(metric("uniform", fractions=ENDS) for metric in PAIR),
+            metrics.completeness(),
+        ],
+    )
+    return _compared(plan, settings, Run(progress=console.progress))
 
 
 def digits(settings: Settings, console: Console) -> Comparison | None:
     """A small network, trained on the spot, on held-out real digits."""
     if not settings.digits:
         return None
-    # Channels-last memory and small calls that stay in the cache: together a fourfold throughput, measured on a CPU.
+    # Channels-last memory and calls small enough for the cache: together a fourfold throughput, as measured on a CPU.
     net = data.digits_cnn(progress=console.progress).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     examples = data.digits("test", settings.digits, settings.seed)
-    model = wrap(net, labels=examples.labels, bounds=(0.0, 1.0))
     typical = data.digits("train", 20, settings.seed).x
-    chosen: dict[str, Method] = {
-        "saliency": methods.saliency(),
-        "input_x_gradient": methods.input_x_gradient(),
-        "integrated_gradients": methods.integrated_gradients(steps=32),
-        "expected_gradients": methods.expected_gradients(typical, samples=40),
-        "smooth_grad": methods.smooth_grad(samples=20),
-        "grad_cam": methods.grad_cam(),
-        "counterfactual_grad_cam": methods.counterfactual_grad_cam(),
-        "feature_ablation": methods.feature_ablation("mean"),
-        "random_attribution": methods.random_attribution(),
-    }
-    scores = [
-        *(metrics.insertion(reference, grid=7) for reference in ("uniform", 0.0)),
-        *(metrics.deletion(reference, grid=7) for reference in ("uniform", 0.0)),
-        metrics.insertion("uniform"),
-        metrics.deletion("uniform"),
-        metrics.completeness(),
-    ]
-    title = f"A digit reader on {len(examples)} handwritten digits"
-    good = ("integrated_gradients", "expected_gradients", "grad_cam")
-    return _compared(model, examples, chosen, scores, good, title, settings, Run(progress=console.progress, batch_size=128))
+    plan = Plan(
+        title=f"A digit reader on {len(examples)} handwritten digits",
+        model=wrap(net, labels=examples.labels, bounds=(0.0, 1.0)),
+        examples=examples,
+        methods={
+            "saliency": methods.saliency(),
+            "input_x_gradient": methods.input_x_gradient(),
+            "integrated_gradients": methods.integrated_gradients(steps=32),
+            "expected_gradients": methods.expected_gradients(typical, samples=40),
+            "smooth_grad": methods.smooth_grad(samples=20),
+            "grad_cam": methods.grad_cam(),
+            "counterfactual_grad_cam": methods.counterfactual_grad_cam(),
+            "feature_ablation": methods.feature_ablation("mean"),
+        },
+        together=("integrated_gradients", "expected_gradients", "grad_cam"),
+        metrics=[
+            *(metric(reference, grid=7) for reference in ("uniform", 0.0) for metric in PAIR),
+            *(metric("uniform") for metric in PAIR),
+            metrics.completeness(),
+        ],
+    )
+    return _compared(plan, settings, Run(progress=console.progress, batch_size=128))
 
 
 CHAPTERS: tuple[Callable[[Settings, Console], Comparison | None], ...] = (photos, digits)
@@ -152,31 +172,19 @@ def write(out: Path, settings: Settings, console: Console) -> dict[str, Any]:
     return {"report": path, "seconds": seconds, "verdicts": verdicts, "command": settings.command}
 
 
-def _compared(
-    model: Model,
-    examples: Examples,
-    chosen: dict[str, Method],
-    scores: list[Any],
-    good: tuple[str, ...],
-    title: str,
-    settings: Settings,
-    run: Run,
-) -> Comparison:
-    """The comparison of a chapter; ablation of 14 x 14 cells and the aggregate of the ``good`` methods are added as
-    explanations."""
-    cells = explain(model, examples.x, methods.feature_ablation("mean"), players=players.grid(14), seed=settings.seed, run=run)
-    target = cells.target["index"]
-    parts = [explain(model, examples.x, chosen[label], target=target, seed=settings.seed, run=run) for label in good]
-    control = {"random_attribution": chosen.pop("random_attribution")}
+def _compared(plan: Plan, settings: Settings, run: Run) -> Comparison:
+    """The comparison of a chapter, with the aggregate of some of its methods."""
+    model, x, seed = plan.model, plan.examples.x, settings.seed
+    given = {label: explain(model, x, method, players=plan.cells, seed=seed, run=run) for label, method in plan.by_cell.items()}
+    parts = [given[label] if label in given else explain(model, x, plan.methods[label], seed=seed, run=run) for label in plan.together]
     found = compare(
         model,
-        examples.x,
-        methods={**chosen, "feature_ablation, 14 x 14 cells": cells, "aggregate": aggregate([*parts, cells]), **control},
-        metrics=scores,
-        target=target,
-        seed=settings.seed,
+        x,
+        methods={**plan.methods, **given, "aggregate": aggregate(parts), "random_attribution": methods.random_attribution()},
+        metrics=plan.metrics,
+        seed=seed,
         run=run,
-        about={"title": title, "data": examples.about, "command": settings.command},
-        truth=examples.y,
+        about={"title": plan.title, "data": plan.examples.about, "command": settings.command},
+        truth=plan.examples.y,
     )
-    return replace(found, names=examples.names)
+    return replace(found, names=plan.examples.names)

@@ -23,7 +23,7 @@ class Result:
 
     ``values`` (B, *dims, J) or (B, n, J); ``std_error`` likewise or None, with ``covers`` saying which randomness it
     counts; ``base`` (B, J) is what the values add up from; ``details`` holds named extras whose first axis is rows
-    where ``by_row`` names them.
+    where ``by_row`` names them; ``outputs`` (B, J) is f at the rows where the method has met it anyway.
     """
 
     values: Tensor
@@ -33,6 +33,7 @@ class Result:
     dims: tuple[str, ...] | None = None
     details: dict[str, Any] = field(default_factory=dict)
     by_row: frozenset[str] = frozenset()
+    outputs: Tensor | None = None
 
 
 class Method(ABC):

@@ -109,7 +109,8 @@ class Model(ABC):
         return self
 
     def fingerprint(self) -> str:
-        """A hash of the weights, where there are any to hash; what a model without weights says of x stands in for it."""
+        """A hash of the weights, where there are any to hash; what a model without weights says of x stands in for
+        it."""
         return ""
 
     def randomised(self, seed: int) -> Model:

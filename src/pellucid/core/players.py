@@ -1,108 +1,17 @@
-"""Which entries of z act together as one feature.
-
-``labels`` numbers the player of every entry, 0..n-1, with -1 for entries that are always present. A removal method adds
-and takes away players; a gradient method sums its entries. Public as ``pellucid.players``.
-"""
+"""Ways to say which entries of z act together as one feature. Public as ``pellucid.players``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pellucid.core.errors import BadInput, listing
+from pellucid.core.errors import BadInput, Unsupported, listing
 from pellucid.core.model import axis_names
-
-
-@dataclass(frozen=True, eq=False)
-class Players:
-    """A partition of the entries of z into n players.
-
-    ``labels`` is int64 of shape (*dims) or, where rows are divided differently, (B, *dims); ``names`` has n entries. A
-    row divided into fewer players than others lacks the last ones, which count for nothing there.
-    """
-
-    labels: Tensor
-    names: tuple[str, ...]
-    by_row: bool = False
-    _plain: bool = field(init=False, repr=False, default=False)
-
-    def __post_init__(self) -> None:
-        labels = self.labels
-        if labels.dtype.is_floating_point or labels.dtype == torch.bool or labels.numel() == 0:
-            raise BadInput(f"players: labels must be whole numbers, got {labels.dtype} of shape {tuple(labels.shape)}")
-        object.__setattr__(self, "labels", labels.long())
-        plain = not self.by_row and len(self.names) == labels.numel()
-        object.__setattr__(self, "_plain", plain and bool((labels.reshape(-1) == torch.arange(len(self.names))).all()))
-        n = len(self.names)
-        used = torch.unique(labels[labels >= 0])
-        if n == 0 or (len(used) == 0 and not self.by_row):
-            raise BadInput("players: there is no player; labels must hold 0..n-1 (and -1 for entries that always stay)")
-        if int(labels.min()) < -1 or int(labels.max()) >= n or (not self.by_row and len(used) != n):
-            raise BadInput(
-                f"players: labels must be 0..{n - 1} with none empty (and -1 for entries that always stay); "
-                f"got values from {int(labels.min())} to {int(labels.max())}, {len(used)} in use, for {n} names"
-            )
-
-    @property
-    def n(self) -> int:
-        """Number of players."""
-        return len(self.names)
-
-    def rows(self, rows: slice) -> Players:
-        """The players of some of the rows."""
-        return Players(self.labels[rows], self.names, True) if self.by_row else self
-
-    def take(self, rows: Tensor) -> Players:
-        """The players of scattered rows."""
-        return Players(self.labels[rows.to(self.labels.device)], self.names, True) if self.by_row else self
-
-    def _flat(self, rows: int, device: torch.device) -> Tensor:
-        labels = self.labels.to(device)
-        return labels.reshape(len(labels), -1) if self.by_row else labels.reshape(1, -1).expand(rows, -1)
-
-    def gather(self, values: Tensor) -> Tensor:
-        """Sum the entries of each player: (B, *dims) or (B, *dims, J) to (B, n) or (B, n, J)."""
-        rows, dims = len(values), self.labels.ndim - self.by_row
-        tail = values.shape[1 + dims :]
-        flat = values.reshape(rows, -1, *tail)
-        labels = self._flat(rows, values.device)
-        slot = torch.where(labels < 0, self.n, labels).reshape(*labels.shape, *(1,) * len(tail)).expand_as(flat)
-        return values.new_zeros(rows, self.n + 1, *tail).scatter_add(1, slot, flat)[:, : self.n]
-
-    def scatter(self, values: Tensor) -> Tensor:
-        """Spread each player's value evenly over its entries: (B, n) or (B, n, J) to (B, *dims) or (B, *dims, J)."""
-        rows, tail = len(values), values.shape[2:]
-        labels = self._flat(rows, values.device)
-        ones = torch.ones_like(labels, dtype=values.dtype)
-        slot = torch.where(labels < 0, self.n, labels)
-        size = values.new_zeros(rows, self.n + 1).scatter_add(1, slot, ones)[:, : self.n].clamp_min(1)
-        each = values / size.reshape(rows, self.n, *(1,) * len(tail))
-        padded = torch.cat([each, each.new_zeros(rows, 1, *tail)], 1)
-        spread = padded.gather(1, slot.reshape(*slot.shape, *(1,) * len(tail)).expand(*slot.shape, *tail))
-        return spread.reshape(rows, *self.labels.shape[self.by_row :], *tail)
-
-    def mask(self, s: Tensor) -> Tensor:
-        """Presence of every entry for coalitions s (B, M, n): (B, M, *dims); entries without a player are present."""
-        rows, coalitions, _ = s.shape
-        if self._plain:
-            return s.reshape(rows, coalitions, *self.labels.shape)
-        padded = torch.cat([s, s.new_ones(rows, coalitions, 1)], 2)
-        labels = self._flat(rows, s.device)
-        slot = torch.where(labels < 0, self.n, labels).unsqueeze(1).expand(rows, coalitions, -1)
-        return padded.gather(2, slot).reshape(rows, coalitions, *self.labels.shape[self.by_row :])
-
-
-@dataclass(frozen=True)
-class Division:
-    """A way to divide z into players, applied when the shape of z is known."""
-
-    name: str
-    divide: Callable[[Tensor, tuple[str, ...], Sequence[str] | None], Players] = field(repr=False)
+from pellucid.core.partition import Division, Players
 
 
 def each() -> Division:
@@ -192,6 +101,98 @@ def groups(groups: Mapping[str, Sequence[int | str]] | Sequence[Sequence[int]] |
     return Division("groups", divide)
 
 
+def columns(groups: Sequence[str] | Mapping[str, Any]) -> Division:
+    """The columns of one category of a table (one-hot) as one player; every other column is a player of its own.
+
+    ``columns(["colour_", "job_"])``: each text takes the columns whose names start with it, the longest that fits.
+    ``columns({"colour": ["colour_red", "colour_blue"]})`` or ``{"colour": [3, 4]}`` says which.
+    """
+
+    def divide(z: Tensor, dims: tuple[str, ...], names: Sequence[str] | None) -> Players:
+        if z.ndim != 2:
+            raise BadInput(f"players.columns: needs a table (B, features); got axes {dims}. Use players.groups(...)")
+        own = feature_names((z.shape[1],), names)
+        chosen: dict[int, str] = {}
+        if isinstance(groups, Mapping):
+            for title, entries in groups.items():
+                for place in (_entry(entry, len(own), names) for entry in _members(entries)):
+                    if place in chosen:
+                        raise BadInput(
+                            f"players.columns: column {own[place]!r} is in two groups, {chosen[place]!r} and {title!r}"
+                        )
+                    chosen[place] = str(title)
+            missing = [title for title in groups if str(title) not in chosen.values()]
+        else:
+            starts = [groups] if isinstance(groups, str) else list(groups)
+            taken = {
+                i: max((s for s in starts if name.startswith(s)), key=len, default="") for i, name in enumerate(own)
+            }
+            chosen = {i: start.rstrip("_=:. ") or start for i, start in taken.items() if start}
+            missing = [start for start in starts if start not in taken.values()]
+        if missing:
+            raise BadInput(f"players.columns: no column for {listing(missing)}; have {listing(own)}")
+        titles = [(i in chosen, chosen.get(i, name)) for i, name in enumerate(own)]  # a group may be called as a column
+        order = list(dict.fromkeys(titles))
+        return Players(torch.tensor([order.index(title) for title in titles]), tuple(title for _, title in order))
+
+    return Division("columns", divide)
+
+
+def tokens() -> Division:
+    """Every token is a player, with all its embedding entries: of embeddings (B, token, embedding) or of ids (B,
+    token)."""
+
+    def divide(z: Tensor, dims: tuple[str, ...], names: Sequence[str] | None) -> Players:
+        axis = _along("tokens", dims, ("token",))
+        return Players(_spread(torch.arange(z.shape[1 + axis]), axis, z), _numbered("token", z.shape[1 + axis]))
+
+    return Division("tokens", divide)
+
+
+def windows(length: int) -> Division:
+    """Stretches of ``length`` steps of a series, all channels together; the last one is shorter where that does not
+    divide."""
+    if isinstance(length, bool) or not isinstance(length, int) or length < 1:
+        raise BadInput(f"players.windows: length must be a whole number of at least 1, got {length!r}")
+
+    def divide(z: Tensor, dims: tuple[str, ...], names: Sequence[str] | None) -> Players:
+        axis = _along("windows", dims, ("time", "token"))
+        size = z.shape[1 + axis]
+        if length > size:
+            raise BadInput(f"players.windows: windows of {length} steps do not fit a series of {size}")
+        titles = tuple(f"{start}..{min(start + length, size) - 1}" for start in range(0, size, length))
+        return Players(_spread(torch.arange(size) // length, axis, z), titles)
+
+    return Division(f"windows({length})", divide)
+
+
+def segments(count: int = 50) -> Division:
+    """About ``count`` superpixels of each picture, all channels together, by SLIC-zero (achanta2012; scikit-image).
+
+    They follow the colours of each row, so rows may have different numbers: n is the largest, and players that a row
+    lacks count for nothing there. The division of a row depends on that row alone.
+    """
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise BadInput(f"players.segments: count must be a whole number of at least 1, got {count!r}")
+
+    def divide(z: Tensor, dims: tuple[str, ...], names: Sequence[str] | None) -> Players:
+        if "height" not in dims or "width" not in dims or not z.is_floating_point():
+            raise BadInput(f"players.segments: needs images; got axes {dims} of {z.dtype}. Use players.groups(...)")
+        try:
+            from skimage.segmentation import slic
+        except ImportError:
+            raise Unsupported("players.segments: scikit-image is not installed; run pip install scikit-image") from None
+        channel = dims.index("channel") if "channel" in dims else None
+        pictures = (z.unsqueeze(-1) if channel is None else z.movedim(1 + channel, -1)).detach().cpu().double().numpy()
+        # SLIC-zero sets its own compactness: about `count` segments also of pictures that are faint or noisy.
+        found = [slic(each, count, start_label=0, channel_axis=-1, slic_zero=True) for each in pictures]
+        planes = np.stack([np.unique(each, return_inverse=True)[1].reshape(each.shape) for each in found])
+        labels = torch.from_numpy(planes) if channel is None else torch.from_numpy(planes).unsqueeze(1 + channel)
+        return Players(labels.expand(z.shape), _numbered("segment", int(labels.max()) + 1), by_row=True)
+
+    return Division(f"segments({count})", divide)
+
+
 def from_labels(labels: Tensor, z: Tensor, dims: tuple[str, ...]) -> Players:
     """Players from a label array shaped like one row of z, like the batch, or like its positions without the channel
     axis."""
@@ -251,6 +252,26 @@ def feature_names(shape: tuple[int, ...], names: Sequence[str] | None) -> tuple[
     return tuple(",".join(map(str, index)) for index in np.ndindex(*shape))
 
 
+def _along(who: str, dims: tuple[str, ...], wanted: tuple[str, ...]) -> int:
+    """The axis of a sequence: a wanted one, or the only one there is."""
+    axis = next((i for i, dim in enumerate(dims) if dim in wanted or len(dims) == 1), None)
+    if axis is None:
+        raise BadInput(
+            f"players.{who}: needs a sequence, with an axis {' or '.join(map(repr, wanted))}; got axes {dims}. "
+            "Say where the channels are, wrap(..., axis=...), or use players.groups(...)"
+        )
+    return axis
+
+
+def _spread(along: Tensor, axis: int, z: Tensor) -> Tensor:
+    """Labels along one axis of z, repeated on the others."""
+    return along.reshape([-1 if i == axis else 1 for i in range(z.ndim - 1)]).expand(z.shape[1:])
+
+
+def _numbered(what: str, count: int) -> tuple[str, ...]:
+    return tuple(f"{what} {i}" for i in range(count))
+
+
 def _entry(entry: int | str, count: int, names: Sequence[str] | None) -> int:
     if isinstance(entry, str):
         if names is None or entry not in names:
@@ -280,4 +301,18 @@ def _labels(array: Any) -> Tensor:
         raise BadInput(f"players: labels must be whole numbers, got {np.asarray(array).dtype}") from None
 
 
-__all__ = ["Division", "Players", "axis_names", "each", "from_labels", "grid", "groups", "positions", "resolve"]
+__all__ = [
+    "Division",
+    "Players",
+    "axis_names",
+    "columns",
+    "each",
+    "from_labels",
+    "grid",
+    "groups",
+    "positions",
+    "resolve",
+    "segments",
+    "tokens",
+    "windows",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -11,16 +12,17 @@ from pellucid.core.errors import BadInput
 from pellucid.core.question import Question
 
 ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.03, torch.float16: 0.01}
-"""Differences, relative to the largest output, that computing rows together or apart may make; real faults are larger."""
+"""Differences, relative to the largest output, that computing rows together or apart may make; faults are larger."""
 
 
 class Probe:
     """A few rows of a question, and the model's outputs (b, K) there, in float64."""
 
     def __init__(self, question: Question) -> None:
-        self.question, self.x = question, question.x
+        self.x = question.x
         with torch.no_grad():
             first = question.model.matrix(question.run(self.x))
+        self.question = replace(question, model=question.model.seeing(first))
         self.dtype, self.outputs = first.dtype, first.detach().cpu().double()
         if len(first) != len(self.x):
             raise BadInput(
@@ -62,7 +64,8 @@ def problems(probe: Probe, x: Tensor) -> list[str]:
             "that eval mode does not switch off?), and no explanation of it can be repeated; fix its random state"
         )
         return found  # what follows compares calls
-    return [*found, *_rows(probe), *_ignores(probe)]
+    rows = list(_rows(probe))
+    return [*found, *(rows or _ignores(probe))]
 
 
 def _range(probe: Probe, x: Tensor) -> Iterator[str]:
@@ -121,12 +124,17 @@ def _rows(probe: Probe) -> Iterator[str]:
             together = probe.read(x)
         except BadInput:
             return  # a rolled row is none of this model's
-    alone = torch.cat([probe.read(row.unsqueeze(0)) for row in x])
+    makes = "so make row i of the output depend on row i of the input only"
+    try:
+        alone = torch.cat([probe.read(row.unsqueeze(0)) for row in x])
+    except BadInput as error:
+        yield f"a row cannot be computed alone ({error}), {makes}"
+        return
     gap = (alone - together).abs().amax(1)
     if not float(gap.max()) <= probe.slack:
         yield (
-            f"the outputs of row {int(gap.argmax())} change by {float(gap.max()):.2g} with the rows it comes with; every "
-            "method asks for many inputs in one call, so make row i of the output depend on row i of the input only"
+            f"the outputs of row {int(gap.argmax())} change by {float(gap.max()):.2g} with the rows it comes with; "
+            f"every method asks for many inputs in one call, {makes}"
         )
 
 

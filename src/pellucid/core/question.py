@@ -12,7 +12,7 @@ from pellucid.core.budget import Executor, out_of_memory
 from pellucid.core.errors import BadInput, Unsupported
 from pellucid.core.model import Model
 from pellucid.core.players import Players
-from pellucid.core.space import Space
+from pellucid.core.space import Identity, Space
 from pellucid.core.target import Target
 
 
@@ -46,15 +46,10 @@ class Question:
     @property
     def dims(self) -> tuple[str, ...]:
         """Names of the axes of one row of z."""
-        from pellucid.core.space import Identity
-
-        if isinstance(self.space, Identity):
-            return self.model.dims(tuple(self.z.shape[1:]))
-        return (
-            self.model.dims(tuple(self.z.shape[1:]))
-            if self.z.shape == self.x.shape
-            else ("feature",) * (self.z.ndim - 1)
-        )
+        shape = tuple(self.z.shape[1:])
+        if isinstance(self.space, Identity) or self.z.shape == self.x.shape:
+            return self.model.dims(shape)
+        return ("feature",) if len(shape) == 1 else tuple(f"axis{i + 1}" for i in range(len(shape)))
 
     def bounds(self, who: str) -> tuple[float, float]:
         """The valid range of an input entry: the model's, else [0, 1] where x lies in it."""
@@ -144,6 +139,17 @@ class Question:
     def here(self) -> Tensor:
         """f at the question's own rows, (B, J)."""
         return self.value(self.z, self.every_row())
+
+    def original(self) -> Tensor:
+        """f at x itself, (B, J), without the way through the space."""
+        rows = self.every_row()
+
+        def work(part: slice) -> Tensor:
+            with torch.no_grad():
+                self.executor.cost.forwards += part.stop - part.start
+                return self.score(self.run(self.x[part]), rows[part]).detach()
+
+        return torch.cat(self.executor.map(work, len(self.x)))
 
     def gradient(self, z: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """f and its gradient at z (N, *dims): (N, J) and (N, *dims, J)."""

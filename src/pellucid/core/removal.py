@@ -53,8 +53,8 @@ class Removal(ABC):
         """The stand-ins prepared for a game.
 
         A function (turns (P,), rows (P,), draws, present (P, *dims)) of P pairs of a coalition and a row to stand-ins
-        (P or 1, len(draws), *dims). Draws are shared by all coalitions of a turn; a removal that is not sampled has turn
-        0 only. ``present`` says which entries are kept, for removals that look at them.
+        (P or 1, len(draws), *dims). Draws are shared by all coalitions of a turn; a removal that is not sampled has
+        turn 0 only. ``present`` says which entries are kept, for removals that look at them.
         """
         blocks: dict[int, Tensor] = {}
 
@@ -134,6 +134,10 @@ class Mean(Removal):
 
     def absent(self, question: Question, draws: range) -> Tensor:
         x, dims = question.x, question.model.dims(tuple(question.x.shape[1:]))
+        if not x.is_floating_point():
+            raise BadInput(
+                "removal.mean: x holds ids, which have no mean; use removal.baseline(0) or removal.marginal(background)"
+            )
         axes = [i + 1 for i, dim in enumerate(dims) if dim in ("height", "width", "time", "token")]
         if not axes:
             raise BadInput(

@@ -7,6 +7,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from pellucid.core.players import Division
+
 
 class Space(Protocol):
     """A pair of maps between inputs and the coordinates to explain. Every method works in every space.
@@ -27,7 +29,7 @@ class Space(Protocol):
         ...
 
     @property
-    def groups(self) -> Tensor | None:
+    def groups(self) -> Tensor | Division | None:
         """Labels of the players that the space implies, or None."""
         ...
 

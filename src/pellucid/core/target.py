@@ -112,6 +112,11 @@ class Target:
             return torch.cat(
                 [_read(self.read, z, torch.full((len(z),), k, device=z.device), scale) for k in range(z.shape[1])], 1
             )
+        if len(z) != len(columns):
+            raise BadInput(
+                f"the model returned {len(z)} rows for {len(columns)} inputs; row i of the output must belong to row i "
+                "of the input"
+            )
         return _read(self.read, z, columns, scale)
 
 

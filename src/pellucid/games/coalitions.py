@@ -74,7 +74,8 @@ def _fill(there: list[int], share: list[float], pairs: int) -> list[int]:
 @functools.lru_cache(maxsize=4)
 def draw(strata: tuple[Stratum, ...], n: int, seed: int, first_row: int, rows: int) -> tuple[Tensor, Tensor]:
     """The smaller side of every planned pair, in one random order for each row: (B, m, n) bool, and its size (B, m)."""
-    sides, which = [], []
+    sides = [torch.zeros(rows, 0, n, dtype=torch.bool)]
+    which = [torch.zeros(rows, 0, dtype=torch.long)]
     for stratum in strata:
         sides.append(_subsets(stratum, n, seed, first_row, rows))
         which.append(torch.full((rows, stratum.drawn), stratum.size))

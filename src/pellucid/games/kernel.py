@@ -22,14 +22,7 @@ from pellucid.games.coalitional import (
     check_players,
     warn_few,
 )
-from pellucid.games.shapley import (
-    COVERS,
-    enumerate_chunk,
-    enumerated,
-    enumerated_result,
-    enumeration_rounds,
-    shapley_weights,
-)
+from pellucid.games.shapley import COVERS, Enumeration, WalkState, enumerated, enumerated_result, shapley_weights
 
 MOST_PLAYERS = 2000
 """Players for which least squares is still solved: its normal matrix is n x n for every row."""
@@ -44,9 +37,19 @@ class Pairs(Coalitional):
     promise: ClassVar[str | None] = "completeness by construction"
     share: ClassVar[str] = "kernel"
 
+    @property
+    def _most(self) -> int:
+        """Pairs that the budget pays for; with random stand-ins every pair after the first values nobody afresh."""
+        return (self.budget - 1) // 3 if self.removal.sampled else (self.budget - 2) // 2
+
     def plan(self, n: int) -> tuple[coalitions.Stratum, ...]:
         """How many pairs of each size."""
-        return coalitions.plan(n, (self.budget - 2) // 2, self.share)
+        return coalitions.plan(n, self._most, self.share)
+
+    def _pairs(self, n: int) -> int:
+        """Pairs valued: those planned, all of them several times where stand-ins are random and the budget allows."""
+        planned = sum(stratum.drawn for stratum in self.plan(n))
+        return planned * max(1, self._most // planned) if planned and self.removal.sampled else planned
 
     def weights(self, n: int) -> Tensor:
         """Exact weights of v(S), by membership and |S|, for the enumeration."""
@@ -55,43 +58,58 @@ class Pairs(Coalitional):
     def rounds(self, n: int) -> int:
         check_budget(self.name, self.budget, n)
         check_players(self.name, n, MOST_PLAYERS, "permutation_shapley() or shapley_sampling()")
-        if n == 1 or enumerated(n, self.budget):
-            return enumeration_rounds(n)
-        return -(-self._pairs(n) // (COALITIONS_PER_CHUNK // 2))
+        whole = self._whole(n)
+        return whole.rounds if whole else max(1, -(-self._pairs(n) // (COALITIONS_PER_CHUNK // 2)))
 
-    def _pairs(self, n: int) -> int:
-        return sum(stratum.drawn for stratum in self.plan(n))
+    def _whole(self, n: int) -> Enumeration | None:
+        """The enumeration of all coalitions where it fits; a single player has no pairs."""
+        sampled = self.removal.sampled
+        if n == 1:
+            return Enumeration(1, self.budget // 2, True) if sampled else Enumeration(1)
+        return Enumeration(n) if enumerated(n, self.budget, sampled) else None
 
-    def play(self, board: Board, index: int) -> Sums | Pieces:
-        n = board.n
-        if n == 1 or enumerated(n, self.budget):
-            return enumerate_chunk(board, index, self.weights(n))
+    def play(self, board: Board, index: int) -> Sums | WalkState | Pieces:
+        n, sampled = board.n, self.removal.sampled
+        whole = self._whole(n)
+        if whole:
+            return whole.play(board, index, self.weights(n))
         share = COALITIONS_PER_CHUNK // 2
+        turns = torch.arange(index * share, min((index + 1) * share, self._pairs(n)))
         side, size = coalitions.draw(self.plan(n), n, board.seed, board.first_row, board.rows)
-        part = slice(index * share, (index + 1) * share)
-        side, size = side[:, part], size[:, part]
-        turns = torch.arange(side.shape[1]) + index * share
-        values = board.value(torch.cat([side, ~side], 1).float(), torch.cat([turns, turns]))
-        here, there = values.chunk(2, 1)
+        place = turns % max(1, side.shape[1])
+        side, size, ends = side[:, place], size[:, place], board.ends()
+        s, turn = torch.cat([side, ~side], 1), torch.cat([turns, turns])
+        if sampled:  # the worth that a pair shares out is that of its own stand-ins; nobody's at turn 0 is known
+            nobody = turns[turns > 0]
+            s = torch.cat([s, torch.zeros(len(side), len(nobody), n, dtype=torch.bool)], 1)
+            turn = torch.cat([turn, nobody])
+        values = board.value(s.float(), turn) if s.shape[1] else ends[:, :0]
+        here, there, fresh = values.split([len(turns), len(turns), values.shape[1] - 2 * len(turns)], 1)
+        empty = torch.cat([ends[:, :1], fresh], 1) if index == 0 else fresh
         parts = {"side": side, "size": size, "half": (here - there) / 2}
-        return Pieces.of({**parts, "ends": board.ends()} if index == 0 else parts)
+        if sampled or index == 0:
+            parts |= {"total": ends[:, 1:] - empty}
+        return Pieces.of({**parts, "full": ends[:, 1:]} if index == 0 else parts)
 
     def settle(self, board: Board, state: Any) -> Result:
-        if isinstance(state, Sums):
-            return enumerated_result(state)
+        if not isinstance(state, Pieces):
+            return enumerated_result(self.name, state)
         fitted = self.fit(state)
         if not bool(torch.isfinite(fitted.std_error).all()):
             warn_few(self.name, fitted.pairs)
         details = {"pairs": fitted.pairs, "terms": fitted.terms, "order": fitted.order}
-        details["degrees_of_freedom"] = max(0, fitted.pairs - fitted.terms)
+        details["degrees_of_freedom"] = fitted.freedom
         covers = COVERS + (" and the background" if self.removal.sampled else "")
-        return Result(fitted.values, fitted.std_error, covers, state["ends"][:, 0], details=details)
+        base = state["full"][:, 0] - state["total"].mean(1)
+        return Result(fitted.values, fitted.std_error, covers, base, details=details)
 
     def fit(self, state: Pieces) -> regression.Fit:
         """Values and errors from the pairs valued so far."""
-        side, size, half, ends = (state[name] for name in ("side", "size", "half", "ends"))
+        side, size, half, total = (state[name] for name in ("side", "size", "half", "total"))
         weight, open_share = self._weigh(side.shape[2], size)
-        return self.solve(side, half, weight, open_share, ends[:, 1] - ends[:, 0])
+        if self.removal.sampled:  # a stratum that is drawn whole still has the variance of its stand-ins
+            open_share = torch.ones_like(open_share)
+        return self.solve(side, half, weight, open_share, total)
 
     def _weigh(self, n: int, size: Tensor) -> tuple[Tensor, Tensor]:
         """Kernel weight divided by the share of its stratum that was drawn, and the share that was not, (B, m) each."""
@@ -126,6 +144,8 @@ class Kernel(Pairs):
         """Whether every standard error is under the tolerance."""
         if self.tolerance is None or isinstance(state, Sums):
             return False
+        if isinstance(state, WalkState):
+            return state.within(self.tolerance)
         error = self.fit(state).std_error
         return bool(torch.isfinite(error).all()) and bool((error <= self.tolerance).all())
 

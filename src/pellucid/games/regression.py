@@ -28,13 +28,15 @@ _DUAL = 2048
 @dataclass(frozen=True)
 class Fit:
     """Values (B, n, J), their standard errors (NaN where the sample leaves no freedom), terms, order and pairs of the
-    fit."""
+    fit, and the degrees of freedom of the errors (left-out residuals of a
+    ridge count as data, less the single players)."""
 
     values: Tensor
     std_error: Tensor
     terms: int
     order: int
     pairs: int
+    freedom: int
 
 
 def linear(side: Tensor, half: Tensor, weight: Tensor, open_share: Tensor, total: Tensor | None) -> Fit:
@@ -42,28 +44,39 @@ def linear(side: Tensor, half: Tensor, weight: Tensor, open_share: Tensor, total
 
     ``side`` (B, m, n) one side of every pair; ``half`` (B, m, J) half the difference of its values; ``weight`` (B, m);
     ``open_share`` (B, m) the part of the pair's stratum that was not drawn (its finite-population factor); ``total``
-    (B, J) what values must sum to, or None (Banzhaf). Errors are heteroscedasticity-consistent (HC3, the jackknife's),
-    with the finite-population factor.
+    (B, 1, J) what values must sum to, (B, m, J) where every pair has stand-ins and hence a total of its own (they must
+    sum to the mean), or None (Banzhaf). Errors are heteroscedasticity-consistent (HC3, the jackknife's), with the
+    finite-population factor.
     """
-    n = side.shape[2]
+    pairs, n = side.shape[1:]
     chi = side.double() * 2 - 1
     free = torch.eye(n, dtype=torch.float64) if total is None else _centred_basis(n)
     root = weight.sqrt().unsqueeze(-1)
-    start = 0 if total is None else (total / (2 * n)).unsqueeze(1)  # the equal share of β
+    total = half.new_zeros(len(half), 1, half.shape[2]) if total is None else total
+    each, mean = total / n, total.mean(1, keepdim=True) / n  # the equal share of φ
     x = (chi @ free) * root
-    y = (half - (0 if total is None else chi.sum(2, keepdim=True) * start)) * root
+    y = (half - chi.sum(2, keepdim=True) * each / 2) * root
     level, axes = torch.linalg.eigh(x.mT @ x)
     kept = level > _RANK * level[:, -1:]
     inverse = (axes * torch.where(kept, 1 / level.clamp_min(torch.finfo(level.dtype).tiny), 0).unsqueeze(1)) @ axes.mT
     influence = 2 * free @ inverse @ x.mT
-    values = 2 * start + influence @ y
+    values = mean + influence @ y
     leverage = ((x @ inverse) * x).sum(2).clamp(max=1 - 1e-9)
     residual = (y - x @ (inverse @ (x.mT @ y))) / (1 - leverage).unsqueeze(-1)
-    error = ((influence**2 * open_share.unsqueeze(1)) @ residual**2).sqrt()
+    shift = (each - mean) / max(1, pairs)
+    error = _spread(influence, residual, shift, open_share.unsqueeze(1))
     rank = kept.sum(1)
-    poor = (rank < x.shape[2]) | ((side.shape[1] - rank < 2) & (open_share > 0).any(1))
+    poor = (rank < x.shape[2]) | ((pairs - rank < 2) & (open_share > 0).any(1))
     error = torch.where(poor.reshape(-1, 1, 1), torch.nan, error)
-    return Fit(values, error, x.shape[2], 1, side.shape[1])
+    return Fit(values, error, x.shape[2], 1, pairs, max(0, pairs - int(rank.max())))
+
+
+def _spread(influence: Tensor, residual: Tensor, shift: Tensor, share: Tensor) -> Tensor:
+    """√Σ share (influence · residual + shift)² over pairs: influence (.., n, m), share (.., 1, m), residual (.., m, J)
+    and shift (.., m or 1, J)."""
+    part = influence * share
+    squares = (part * influence) @ residual**2 + 2 * part @ (residual * shift) + share @ (shift**2).expand_as(residual)
+    return squares.clamp_min(0).sqrt()
 
 
 def cubic(side: Tensor, half: Tensor, weight: Tensor, open_share: Tensor, total: Tensor) -> Fit:
@@ -81,8 +94,8 @@ def cubic(side: Tensor, half: Tensor, weight: Tensor, open_share: Tensor, total:
     for row in range(rows):
         ridge = _Ridge.of(side[row], weight[row])
         for j in range(half.shape[2]):
-            values[row, :, j], errors[row, :, j] = ridge.solve(half[row, :, j], open_share[row], total[row, j])
-    return Fit(values, errors, min(n + math.comb(n, 3), pairs), 3, pairs)
+            values[row, :, j], errors[row, :, j] = ridge.solve(half[row, :, j], open_share[row], total[row, :, j])
+    return Fit(values, errors, min(n + math.comb(n, 3), pairs), 3, pairs, pairs - n)
 
 
 @dataclass(frozen=True)
@@ -126,8 +139,9 @@ class _Ridge:
 
     def solve(self, half: Tensor, open_share: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
         """Values and standard errors (n,)."""
-        n = self.chi.shape[1]
-        y = (half - self.chi.sum(1) * total / (2 * n)) * self.root
+        pairs, n = self.chi.shape
+        each, mean = total / n, total.mean() / n
+        y = (half - self.chi.sum(1) * each / 2) * self.root
         few = slice(0, _CHOOSE)
         scores = []
         for candidate in _TRIPLES:
@@ -137,7 +151,9 @@ class _Ridge:
         fixed, dual = self.smoother(variance, slice(None))
         influence = 2 * self.basis @ fixed + variance * self.gain.T @ dual
         left_out = (dual @ y) / dual.diagonal()
-        return total / n + influence @ y, ((influence**2 * open_share) @ left_out**2).sqrt()
+        shift = ((each - mean) / pairs).unsqueeze(1)
+        errors = _spread(influence, left_out.unsqueeze(1), shift, open_share.unsqueeze(0))[:, 0]
+        return mean + influence @ y, errors
 
 
 def _centred_basis(count: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -25,6 +26,8 @@ from pellucid.games.coalitions import every
 
 MOST_PLAYERS = 20
 """Players whose 2^n coalitions are still enumerated on request (about a million)."""
+TIMES = 5
+"""Enumerations of ``exact_shapley`` where stand-ins are random, since one alone says nothing about their variance."""
 COVERS = "the coalitions"
 
 
@@ -36,40 +39,63 @@ def shapley_weights(n: int) -> Tensor:
     return torch.tensor([outside, inside], dtype=torch.float64)
 
 
-def enumerated(n: int, budget: int) -> bool:
-    """Whether all coalitions fit the budget."""
-    return n <= MOST_PLAYERS and 2**n <= budget
+def enumerated(n: int, budget: int, sampled: bool) -> bool:
+    """Whether all coalitions fit the budget, and valuing each once is exact. With random stand-ins it is not: there
+    many coalitions, each on stand-ins of its own, say more than all of them on few stand-ins."""
+    return not sampled and n <= MOST_PLAYERS and 2**n <= budget
 
 
-def enumeration_rounds(n: int) -> int:
-    """Chunks of an enumeration."""
-    return -(-(1 << n) // COALITIONS_PER_CHUNK)
+@dataclass(frozen=True)
+class Enumeration:
+    """All 2^n coalitions, valued once where that is exact, else ``times`` times on fresh stand-ins."""
+
+    n: int
+    times: int = 1
+    sampled: bool = False
+
+    @property
+    def _chunks(self) -> int:
+        return -(-(1 << self.n) // COALITIONS_PER_CHUNK)
+
+    @property
+    def _times(self) -> int:
+        return max(1, COALITIONS_PER_CHUNK >> self.n)  # of one chunk, where stand-ins are random
+
+    @property
+    def rounds(self) -> int:
+        """Chunks of work."""
+        return -(-self.times // self._times) if self.sampled else self._chunks
+
+    def play(self, board: Board, index: int, weights: Tensor) -> Sums | WalkState:
+        """One chunk: Σ weight of S for i times v(S), and the value of nobody."""
+        if not self.sampled:
+            return self._part(board, index, 0, weights)
+        found = []
+        for turn in range(index * self._times, min((index + 1) * self._times, self.times)):
+            parts = [self._part(board, part, turn, weights) for part in range(self._chunks)]
+            found.append(functools.reduce(Sums.merge, parts))
+        values, empties = (torch.stack([sums[name] for sums in found]) for name in ("values", "empty"))
+        return WalkState(Moments.of(values, 0), Moments.of(empties, 0))
+
+    def _part(self, board: Board, index: int, turn: int, weights: Tensor) -> Sums:
+        n, start = self.n, index * COALITIONS_PER_CHUNK
+        s = every(n, start, min(2**n, start + COALITIONS_PER_CHUNK))
+        values = board.value(s.float(), torch.full((len(s),), turn))
+        share = weights[s.long(), s.sum(1, keepdim=True)]
+        empty = values[:, 0] if index == 0 else torch.zeros_like(values[:, 0])
+        if index == 0:
+            board.memo["first"] = values[:, :1]
+        if index == self._chunks - 1 and "first" in board.memo:
+            board.memo["ends"] = torch.cat([board.memo["first"], values[:, -1:]], 1)
+        return Sums({"values": torch.einsum("mn,bmj->bnj", share, values), "empty": empty})
 
 
-def enumerate_chunk(board: Board, index: int, weights: Tensor) -> Sums:
-    """One chunk of an enumeration: Σ weight of S for i times v(S), and the value of nobody."""
-    n, start = board.n, index * COALITIONS_PER_CHUNK
-    s = every(n, start, min(2**n, start + COALITIONS_PER_CHUNK))
-    values = board.value(s.float())
-    share = weights[s.long(), s.sum(1, keepdim=True)]
-    empty = values[:, 0] if index == 0 else torch.zeros_like(values[:, 0])
-    if index == 0:
-        board.memo["first"] = values[:, :1]
-    if index == enumeration_rounds(n) - 1 and "first" in board.memo:
-        board.memo["ends"] = torch.cat([board.memo["first"], values[:, -1:]], 1)
-    return Sums({"values": torch.einsum("mn,bmj->bnj", share, values), "empty": empty})
-
-
-def enumerated_result(state: Any, details: dict[str, Any] | None = None) -> Result:
-    """The exact answer: no standard error is left."""
-    values = state["values"]
-    return Result(
-        values,
-        torch.zeros_like(values),
-        "nothing: all coalitions were valued",
-        state["empty"],
-        details={"exact": True, **(details or {})},
-    )
+def enumerated_result(name: str, state: Any) -> Result:
+    """The exact answer, of which no standard error is left; from repeated enumerations their mean."""
+    if isinstance(state, WalkState):
+        return state.result(name, "the background; all coalitions were valued")
+    values, covers = state["values"], "nothing: all coalitions were valued"
+    return Result(values, torch.zeros_like(values), covers, state["empty"], details={"exact": True})
 
 
 @dataclass(frozen=True)
@@ -82,13 +108,16 @@ class Exact(Coalitional):
 
     def rounds(self, n: int) -> int:
         check_players(self.name, n, MOST_PLAYERS, "kernel_shap() or permutation_shapley()")
-        return enumeration_rounds(n)
+        return self._enumeration(n).rounds
 
-    def play(self, board: Board, index: int) -> Sums:
-        return enumerate_chunk(board, index, shapley_weights(board.n))
+    def _enumeration(self, n: int) -> Enumeration:
+        return Enumeration(n, TIMES, True) if self.removal.sampled else Enumeration(n)
+
+    def play(self, board: Board, index: int) -> Sums | WalkState:
+        return self._enumeration(board.n).play(board, index, shapley_weights(board.n))
 
     def settle(self, board: Board, state: Any) -> Result:
-        return enumerated_result(state)
+        return enumerated_result(self.name, state)
 
 
 @dataclass(frozen=True)
@@ -105,8 +134,10 @@ class Walks(Coalitional):
         return self.orders * (n - 1)
 
     def draws(self, n: int) -> int:
-        """Draws that the budget pays for; a budget under one antithetic pair still pays for one walk."""
-        return max(1, (self.budget - 2) // max(1, self.cost(n)))
+        """Draws that the budget pays for; a budget under one antithetic pair still pays for one walk. With random
+        stand-ins every draw after the first also values nobody afresh."""
+        cost = self.cost(n) + self.removal.sampled
+        return max(1, (self.budget - 2 + self.removal.sampled) // max(1, cost))
 
     def per_chunk(self, n: int) -> int:
         """Draws of one chunk."""
@@ -114,12 +145,14 @@ class Walks(Coalitional):
 
     def rounds(self, n: int) -> int:
         check_budget(self.name, self.budget, n)
-        return enumeration_rounds(n) if enumerated(n, self.budget) else -(-self.draws(n) // self.per_chunk(n))
+        if enumerated(n, self.budget, self.removal.sampled):
+            return Enumeration(n).rounds
+        return -(-self.draws(n) // self.per_chunk(n))
 
     def play(self, board: Board, index: int) -> Sums | WalkState:
         n = board.n
-        if enumerated(n, self.budget):
-            return enumerate_chunk(board, index, shapley_weights(n))
+        if enumerated(n, self.budget, self.removal.sampled):
+            return Enumeration(n).play(board, index, shapley_weights(n))
         share = self.per_chunk(n)
         turns = range(index * share, min((index + 1) * share, self.draws(n)))
         contributions, empties = zip(*(self._draw(board, turn) for turn in turns), strict=True)
@@ -132,15 +165,11 @@ class Walks(Coalitional):
         alone = self.orders == 1 or self.budget < 2 + self.cost(n)
         orders = [order] if alone else [order, order.flip(1)]
         walks = [_prefixes(each) for each in orders]
-        ends, s = (
-            board.ends(),
-            torch.cat([torch.zeros(rows, self.removal.sampled, n), *(walk[:, :-1] for walk in walks)], 1),
-        )
+        ends, fresh = board.ends(), int(self.removal.sampled and turn > 0)
+        s = torch.cat([torch.zeros(rows, fresh, n), *(walk[:, :-1] for walk in walks)], 1)
         values = board.value(s, torch.full((s.shape[1],), turn)) if s.shape[1] else ends[:, :0]
-        if self.removal.sampled:  # a fresh background, hence a fresh value of nobody
-            empty, values = values[:, :1], values[:, 1:]
-        else:
-            empty = ends[:, :1]
+        # A fresh background makes a fresh value of nobody; that of turn 0 is known.
+        empty, values = (values[:, :1] if fresh else ends[:, :1]), values[:, fresh:]
         full = ends[:, 1:]
         total = torch.zeros(rows, n, values.shape[2], dtype=torch.float64)
         for i, each in enumerate(orders):
@@ -151,12 +180,10 @@ class Walks(Coalitional):
 
     def settle(self, board: Board, state: Any) -> Result:
         if isinstance(state, Sums):
-            return enumerated_result(state)
-        if state.values.count < 2:
-            warn_few(self.name, state.values.count)
+            return enumerated_result(self.name, state)
         covers = COVERS + (" and the background" if self.removal.sampled else "")
-        details = {"draws": state.values.count, "degrees_of_freedom": state.values.count - 1}
-        return Result(state.values.mean, state.values.std_error, covers, state.empty.mean, details=details)
+        found: Result = state.result(self.name, covers)
+        return found
 
 
 @dataclass(frozen=True)
@@ -169,6 +196,18 @@ class WalkState:
     def merge(self, other: WalkState) -> WalkState:
         """Both sets of draws."""
         return WalkState(self.values.merge(other.values), self.empty.merge(other.empty))
+
+    def within(self, tolerance: float) -> bool:
+        """Whether every standard error is under the tolerance, by enough draws to say so."""
+        return self.values.count >= LEAST_DRAWS and bool((self.values.std_error <= tolerance).all())
+
+    def result(self, name: str, covers: str) -> Result:
+        """Means over the draws, with their standard errors."""
+        draws = self.values.count
+        if draws < 2:
+            warn_few(name, draws)
+        details = {"draws": draws, "degrees_of_freedom": draws - 1}
+        return Result(self.values.mean, self.values.std_error, covers, self.empty.mean, details=details)
 
 
 @dataclass(frozen=True)
@@ -188,9 +227,9 @@ class Permutation(Walks):
 
     def settled(self, state: Any) -> bool:
         """Whether every standard error is under the tolerance, after at least ten pairs."""
-        if self.tolerance is None or isinstance(state, Sums) or state.values.count < LEAST_DRAWS:
+        if self.tolerance is None or isinstance(state, Sums):
             return False
-        return bool((state.values.std_error <= self.tolerance).all())
+        return bool(state.within(self.tolerance))
 
 
 LEAST_DRAWS = 10

@@ -130,13 +130,25 @@ def look(question: Question, part: slice, layers: Sequence[str]) -> Sight:
 
 def weighted(activations: Tensor, weights: Tensor) -> Tensor:
     """Σ_k w_k A_k: activations (N, C, *positions) and weights (N, C, J) to (N, *positions, J)."""
-    summed = torch.einsum("nkp,nkj->npj", activations.flatten(2), weights)
-    return summed.unflatten(1, activations.shape[2:])
+    summed: Tensor = torch.einsum("nkp,nkj->npj", activations.flatten(2), weights)
+    return summed.reshape(len(summed), *activations.shape[2:], -1)
 
 
 def pooled_gradient(seen: Seen) -> Tensor:
     """α_k = mean over positions of ∂y/∂A_k."""
     return seen.gradients.flatten(2, -2).mean(2)
+
+
+def curved_gradient(seen: Seen) -> Tensor:
+    """w_k = Σ_ij α_ij ReLU(g_ij), α_ij = g_ij² / (2 g_ij² + g_ij³ Σ_ab A_ab), 0 where g_ij = 0, with g = ∂y/∂A.
+
+    α is made of the derivatives of exp(y) to the third order, for y linear in A. Their common factor exp(y) is left
+    out of w: it overflows, and ranks nothing. Of A only what a ReLU lets through is summed, since with the sign of a
+    layer before its ReLU the denominator would pass through zero; so it is at least 2 g² wherever ReLU(g) counts.
+    """
+    gradients = seen.gradients.flatten(2, -2).clamp_min(0)
+    summed = seen.activations.flatten(2).clamp_min(0).sum(2)
+    return (gradients / (2 + gradients * summed[:, :, None, None])).sum(2)
 
 
 def opposed_gradient(seen: Seen) -> Tensor:
@@ -177,9 +189,14 @@ class LayerMap(Method):
 
     def attribute(self, question: Question) -> Result:
         chosen = self.prepared(question)
-        parts = question.executor.map(lambda part: chosen.map(chosen.see(question, part)), len(question.z))
-        values = torch.cat(parts)
-        return Result(values, dims=_AXES[values.ndim - 2], details={"layer": chosen.layer})
+
+        def work(part: slice) -> tuple[Tensor, Tensor]:
+            seen = chosen.see(question, part)
+            return chosen.map(seen), seen.sight.score.detach()
+
+        maps, outputs = zip(*question.executor.map(work, len(question.z)), strict=True)
+        values, details = torch.cat(maps), {"layer": chosen.layer}
+        return Result(values, dims=_AXES[values.ndim - 2], details=details, outputs=torch.cat(outputs))
 
     def see(self, question: Question, part: slice) -> Seen:
         """What the model shows at the layer on some rows."""

@@ -45,14 +45,16 @@ class Gradient(Method):
         """How channels join into one score for a position."""
         return "sum" if self.times_input else "sum of absolute values"
 
-    def attribute(self, question: Question) -> Tensor:
+    def attribute(self, question: Question) -> Result:
         z, every = question.z, question.every_row()
 
-        def work(part: slice) -> Tensor:
-            grads = question.gradient(z[part], every[part])[1]
-            return question.gathered(grads * z[part].unsqueeze(-1) if self.times_input else grads, every[part])
+        def work(part: slice) -> tuple[Tensor, Tensor]:
+            score, grads = question.gradient(z[part], every[part])
+            scores = grads * z[part].unsqueeze(-1) if self.times_input else grads
+            return question.gathered(scores, every[part]), score
 
-        return torch.cat(question.executor.map(work, len(z)))
+        values, outputs = zip(*question.executor.map(work, len(z)), strict=True)
+        return Result(torch.cat(values), outputs=torch.cat(outputs))
 
     def describe(self) -> dict[str, Any]:
         return {"name": self.name, "fields": {}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pellucid.core.method import Method
-from pellucid.gradients.cam import GradientMap, HeadMap, opposed_gradient
+from pellucid.gradients.cam import GradientMap, HeadMap, curved_gradient, opposed_gradient
 
 
 def cam(layer: str | None = None) -> Method:
@@ -44,3 +44,16 @@ def counterfactual_grad_cam(layer: str | None = None) -> Method:
     ``layer``, values and cost as for ``grad_cam``. Source: selvaraju2017.
     """
     return GradientMap("counterfactual_grad_cam", layer, opposed_gradient)
+
+
+def grad_cam_plus_plus(layer: str | None = None) -> Method:
+    """Where in the picture a layer's features speak for the output, small and repeated objects included.
+
+    L = ReLU(Σ_k w_k A_k), w_k = Σ_ij α_ij ReLU(g_ij), g = ∂y/∂A_k, α_ij = g_ij² / (2 g_ij² + g_ij³ Σ_ab A_k,ab):
+    positions whose gradient is positive count alike, however few they are.
+
+    ``layer``, values and cost as for ``grad_cam``. Source: chattopadhay2018; departures: their common factor exp(y) is
+    left out (it overflows and changes no order within a row), and Σ A counts positive activations only (theirs come
+    after a ReLU; before one the denominator could be zero).
+    """
+    return GradientMap("grad_cam_plus_plus", layer, curved_gradient)

@@ -6,8 +6,10 @@ from typing import Any
 
 from pellucid.core import removal
 from pellucid.core.method import Method
+from pellucid.gradients import curves
 from pellucid.gradients.paths import Gradient, PathIntegral
 from pellucid.gradients.samples import Expected, Smoothed
+from pellucid.gradients.spread import Varied
 
 
 def saliency() -> Method:
@@ -57,6 +59,27 @@ def integrated_gradients(
     return PathIntegral(steps, removal.of(baseline), rule, tolerance)
 
 
+def path_integrated_gradients(path: Any = "straight", steps: int = 64) -> Method:
+    """How much each entry adds to f on a way of your choice from a baseline to x.
+
+    PG_i = ∫ ∂f/∂z_i dγ_i along γ, as Σ_j ∂f/∂z_i (middle of piece j) (γ_{j+1} - γ_j)_i; Σ PG = f(x) - f(γ(0)), and the
+    residual says how nearly.
+
+    ``path``: "straight", "axis_order" or "blur" (see ``pellucid.curves`` for their options), or a function (z,
+    baseline, alpha) that gives z at alpha = 1. ``steps``: pieces of the path, a gradient each. The values depend on
+    the path; the straight one alone treats interchangeable entries alike. Returns values like z. Cost: steps forwards
+    and backwards a row, output and baseline. Sources: friedman2004, sundararajan2017.
+
+    >>> import torch, pellucid
+    >>> from pellucid import curves
+    >>> x = torch.tensor([[3.0, 2.0]])
+    >>> e = pellucid.explain(lambda x: x[:, 0] * x[:, 1], x, path_integrated_gradients(curves.axis_order()))
+    >>> e.values.round(4).tolist()  # the product is credited to the feature that moves last
+    [[0.0, 6.0]]
+    """
+    return curves.CurveIntegral(curves.of(path), steps)
+
+
 def expected_gradients(background: Any, samples: int = 200) -> Method:
     """How much each entry adds to f on the way from a typical input to x.
 
@@ -77,3 +100,14 @@ def smooth_grad(samples: int = 50, sigma: float = 0.15) -> Method:
     and standard errors like z. Cost: samples forwards and backwards a row and output. Source: smilkov2017.
     """
     return Smoothed(samples, float(sigma))
+
+
+def var_grad(samples: int = 50, sigma: float = 0.15) -> Method:
+    """Where the slope of the output changes most around x: curvature, blind to what is linear.
+
+    s_i = variance over k of ∂f/∂z_i (z + ε_k), ε_k ~ N(0, (sigma x (max z - min z))²) for each row, with n - 1 in the
+    denominator. Zero where f is linear in entry i and alone. Returns values >= 0 and jackknife standard errors like z;
+    the entries of a player are summed before their variance is taken. Cost: samples (at least 3 for an error) forwards
+    and backwards a row and output. Sources: adebayo2018local, seo2018.
+    """
+    return Varied(samples, float(sigma))

@@ -22,6 +22,8 @@ from pellucid.metrics.units import Units, cells, own
 FRACTIONS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.6, 0.8, 1.0)
 """Dense where the paper's area lies (5 % to 45 %), with both ends."""
 PAPER = (0.05, 0.45)
+ROUNDING = 0.025
+"""How far a size may lie from 5 % or 45 % and stand for it: half a step of the paper's axis."""
 FEW_UNITS = 20
 
 
@@ -105,7 +107,7 @@ class Perturbation(Metric):
             if i not in inner:
                 curve[:, i] = ends[:, int((count > 0) == self.inserting)]
         fractions = counts.double() / units.n
-        return Marks(area(curve, fractions), fractions, curve, points(curve, fractions))
+        return Marks(area(curve, fractions), fractions, curve, points(curve, fractions, units.n))
 
     def _target(self, explained: Target) -> Target:
         """What is watched: what was explained, or the metric's own read of the same class."""
@@ -156,12 +158,13 @@ def area(curve: Tensor, fractions: Tensor) -> Tensor:
     return height
 
 
-def points(curve: Tensor, fractions: Tensor) -> Tensor | None:
+def points(curve: Tensor, fractions: Tensor, units: int) -> Tensor | None:
     """Area from 5 % to 45 % with the axis in percent points, as hsieh2021 tabulates it; None where those sizes were not
-    asked. Where 5 % and 45 % are no whole numbers of units, the mean height between the nearest sizes counts."""
-    inside = (fractions >= PAPER[0] - 0.01) & (fractions <= PAPER[1] + 0.01)
+    asked. Where they are no whole numbers of units, it is the mean height between the nearest sizes times 40."""
+    rounding = min(0.5 / units, ROUNDING) + 1e-9
+    inside = (fractions >= PAPER[0] - rounding) & (fractions <= PAPER[1] + rounding)
     kept = fractions[inside]
-    if len(kept) < 3 or abs(float(kept[0]) - PAPER[0]) > 0.01 or abs(float(kept[-1]) - PAPER[1]) > 0.01:
+    if len(kept) < 3 or kept[0] > PAPER[0] + rounding or kept[-1] < PAPER[1] - rounding:
         return None
     return 100 * (PAPER[1] - PAPER[0]) * area(curve[:, inside], kept)
 

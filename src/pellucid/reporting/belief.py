@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from pellucid.core.comparison import Comparison
 from pellucid.core.scores import Cell
 from pellucid.reporting import (
@@ -33,10 +31,17 @@ FEW_ROWS = 12
 
 @dataclass(frozen=True)
 class Standing:
-    """A method in the roll of verdicts, with the reason where it is not trusted."""
+    """A method in the roll of verdicts, and where its checks are."""
 
     title: str
     href: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """Methods that have one verdict for one reason; no reason is given for trust."""
+
+    methods: tuple[Standing, ...]
     reason: str
 
 
@@ -45,7 +50,12 @@ class Roll:
     """All methods with one verdict."""
 
     mark: trust.Mark
-    methods: tuple[Standing, ...]
+    groups: tuple[Group, ...]
+
+    @property
+    def count(self) -> int:
+        """How many methods have this verdict."""
+        return sum(len(group.methods) for group in self.groups)
 
 
 @dataclass(frozen=True)
@@ -83,10 +93,10 @@ def _lead(comparison: Comparison) -> tuple[str | None, str]:
     for word in ("trust", "unclear"):
         for method in order:
             if words.get(method) == word:
-                said = "the most trusted map" if word == "trust" else "no method earned trust; the least doubtful map"
+                said = "the most trusted" if word == "trust" else "the least doubtful; no method earned trust"
                 return method, f"{display(method)}, {said}"
     if words:
-        return order[0], f"{display(order[0])}; no method earned trust, do not rely on this map"
+        return order[0], f"{display(order[0])}; no method earned trust, so do not rely on it"
     return order[0], f"{display(order[0])}; not judged"
 
 
@@ -95,12 +105,12 @@ def _rolls(comparison: Comparison, chapter: str) -> tuple[Roll, ...]:
     rolls = []
     for word in ("trust", "unclear", "do not trust"):
         here = [(place.get(v.method, len(place)), i, v) for i, v in enumerate(comparison.decided) if v.word == word]
-        methods = tuple(
-            Standing(display(v.method), f"#{trust.anchor(chapter, i)}", "" if word == "trust" else v.reason)
-            for _, i, v in sorted(here, key=lambda entry: entry[:2])
-        )
-        if methods:
-            rolls.append(Roll(trust.mark(word), methods))
+        groups: dict[str, list[Standing]] = {}
+        for _, i, verdict in sorted(here, key=lambda entry: entry[:2]):
+            reason = "" if word == "trust" else trust.because(verdict)
+            groups.setdefault(reason, []).append(Standing(display(verdict.method), f"#{trust.anchor(chapter, i)}"))
+        if groups:
+            rolls.append(Roll(trust.mark(word), tuple(Group(tuple(m), reason) for reason, m in groups.items())))
     return tuple(rolls)
 
 
@@ -116,9 +126,9 @@ def _agreement(comparison: Comparison) -> Sentence | None:
     among = f"ρ\u00a0=\u00a0{least}" if len(trusted) == 2 else f"ρ\u00a0≥\u00a0{least} for every pair"
     if pairs[0][0] < AGREE:
         return say(
-            "The trusted methods {names} do not all tell one story ([[rank correlation]] {among}).",
+            "The trusted methods {names} do not all tell one story ([[rank correlation]] down to {least}).",
             names=names,
-            among=among,
+            least=least,
         )
     return say(
         "{names} agree ([[rank correlation]] {among}){where}.",
@@ -135,7 +145,7 @@ def _common_place(comparison: Comparison, methods: list[str]) -> str:
         e = comparison.explanations[method]
         if surfaces.kind(e) != "image":
             return ""
-        places.add(descriptions.region(np.clip(np.nan_to_num(surfaces.flat_map(e, 0)), 0, None)))
+        places.add(descriptions.region(descriptions.strong(surfaces.flat_map(e, 0))[0]))
     place = places.pop()
     return "" if places or place.startswith("spread") else f"; in the picture shown, the evidence for it lies {place}"
 

@@ -51,7 +51,7 @@ class Chapter:
     @property
     def tally(self) -> tuple[tuple[trust.Mark, int], ...]:
         """How many methods have each verdict."""
-        return tuple((roll.mark, len(roll.methods)) for roll in self.belief.rolls)
+        return tuple((roll.mark, roll.count) for roll in self.belief.rolls)
 
 
 def chapter(comparison: Comparison, number: int) -> Chapter:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pellucid.reporting import numerals
+from pellucid.reporting import numerals, palette
 
 Array = np.ndarray[Any, Any]
 
@@ -16,6 +16,7 @@ _PLACES = (
     ("in the lower left", "at the bottom", "in the lower right"),
 )
 _FLAT = 0.18  # of nine fields, an even spread gives each 0.11
+_FAINT = 0.3  # fainter evidence than this share of the scale is not looked at: it is hardly seen either
 
 
 def region(mass: Array) -> str:
@@ -35,6 +36,13 @@ def region(mass: Array) -> str:
     return _PLACES[first[0]][first[1]]
 
 
+def strong(values: Array) -> tuple[Array, Array]:
+    """The positive and the negative evidence that can be seen, each as a non-negative array like ``values``."""
+    finite = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    seen = np.where(np.abs(finite) >= _FAINT * palette.limit(finite), finite, 0.0)
+    return np.clip(seen, 0, None), np.clip(-seen, 0, None)
+
+
 def signs(values: Array) -> str:
     """Where a signed map (H, W) is positive and where negative.
 
@@ -42,8 +50,7 @@ def signs(values: Array) -> str:
     >>> signs(image)
     'strongest positive evidence in the upper left, negative in the lower right'
     """
-    finite = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-    plus, minus = np.clip(finite, 0, None), np.clip(-finite, 0, None)
+    plus, minus = strong(values)
     total = float(plus.sum() + minus.sum())
     if total == 0:
         return "no evidence anywhere: the map is zero"

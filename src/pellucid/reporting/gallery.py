@@ -28,7 +28,7 @@ class Guess:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of one input, what is explained of it, and what is true."""
+    """What the model says of one input (or, if not ``known``, what is explained of it), and what is true."""
 
     says: str
     chance: str
@@ -36,6 +36,7 @@ class Prediction:
     wrong: bool
     explained: str
     guesses: tuple[Guess, ...]
+    known: bool = True
 
 
 @dataclass(frozen=True)
@@ -178,10 +179,12 @@ def predict(comparison: Comparison, e: Explanation, index: int) -> Prediction:
     true = None if comparison.truth is None else int(comparison.truth[index])
     chances = comparison.probabilities
     if chances is None or chances.shape[1] < 2:
-        # One number, or none: say the explained output itself.
-        says = class_name(e, column) if column is not None and e.output_names is not None else number
+        # The classes that were not explained are unknown, so only a model of one output is known to say this.
+        known = chances is not None or e.details.get("scale") == "value"
         chance = "" if chances is None else numerals.percent(float(chances[index, 0]))
-        return Prediction(says, chance, None if true is None else class_name(e, true), False, number, ())
+        return Prediction(
+            explained(e, index), chance, None if true is None else class_name(e, true), False, number, (), known
+        )
     order = np.argsort(-chances[index], kind="stable")[:TOP]
     best = int(order[0])
     guesses = tuple(
@@ -193,15 +196,16 @@ def predict(comparison: Comparison, e: Explanation, index: int) -> Prediction:
         )
         for k in order
     )
-    explained = number if column is None or column == best else f"{number} for {class_name(e, column)}"
+    told = number if column is None or column == best else f"{number} for {class_name(e, column)}"
     truth = None if true is None else class_name(e, true)
-    return Prediction(guesses[0].name, guesses[0].text, truth, true is not None and true != best, explained, guesses)
+    return Prediction(guesses[0].name, guesses[0].text, truth, true is not None and true != best, told, guesses)
 
 
 def explained(e: Explanation, index: int) -> str:
     """The explained output of a row in words, such as "espresso: 8.31 logit"."""
     column = _column(e, index)
-    return _number(e, index) if column is None else f"{class_name(e, column)}: {_number(e, index)}"
+    unnamed = e.output_names is None and e.details.get("scale") == "value"
+    return _number(e, index) if column is None or unnamed else f"{class_name(e, column)}: {_number(e, index)}"
 
 
 def _number(e: Explanation, index: int) -> str:

@@ -39,15 +39,15 @@ def fixed(x: float, decimals: int) -> str:
 
 
 def estimate(mean: float, low: float, high: float) -> tuple[str, str, str]:
-    """A mean and its interval, all to the place that the interval's width supports.
+    """A mean and its interval, all to the place that the interval's width supports, and to two figures at least.
 
-    >>> estimate(12.3456, 11.87, 12.81), estimate(0.7123, float("nan"), float("nan"))
-    (('12.3', '11.9', '12.8'), ('0.712', '–', '–'))
+    >>> estimate(12.3456, 11.87, 12.81), estimate(6.51, 5.2, 7.7), estimate(0.7123, float("nan"), float("nan"))
+    (('12.3', '11.9', '12.8'), ('6.5', '5.2', '7.7'), ('0.712', '–', '–'))
     """
     half = (high - low) / 2
     if not (math.isfinite(half) and half > 0 and math.isfinite(mean)):
         return figure(mean), figure(low), figure(high)
-    decimals = -math.floor(math.log10(half))
+    decimals = max(-math.floor(math.log10(half)), 1 - math.floor(math.log10(max(abs(low), abs(high)))))
     if decimals > 4 or max(abs(low), abs(high)) >= 1e6:
         return figure(mean), figure(low), figure(high)
     decimals = max(0, decimals)
@@ -147,7 +147,7 @@ def correlation(rho: float | None) -> str:
     if rho is None or not math.isfinite(rho):
         return NONE
     text = _minus(f"{rho:.2f}")
-    return "0" if text in ("−0.00", "0.00") else text.replace("0.", ".", 1) if abs(rho) < 0.995 else text
+    return text.removeprefix("−" if text == "−0.00" else "").replace("0.", ".", 1) if abs(rho) < 0.995 else text
 
 
 def plural(n: int, noun: str, several: str | None = None) -> str:

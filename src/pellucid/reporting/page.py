@@ -33,7 +33,7 @@ def page(chapters: Sequence[Comparison], title: str | None = None) -> str:
     style, script = (Markup((TEMPLATES / name).read_text(encoding="utf-8")) for name in ("style.css", "script.js"))  # noqa: S704
     template = environment().get_template("report.html")
     text: str = template.render(
-        title=title or " and ".join(c.title for c in made),
+        title=title or (made[0].title if len(made) == 1 else "Explanations, and which to believe"),
         chapters=made,
         sections=chapter.SECTIONS,
         tokens=palette.TOKENS,

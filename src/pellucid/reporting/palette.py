@@ -21,7 +21,7 @@ PERCENTILE = 99.0
 STEPS = 24
 """Shades on either side of zero in an encoded map."""
 
-WASH = 0.42
+WASH = 0.32
 """How much of the grey photo shows under a map; the rest is white, so that the colours stay readable."""
 
 TOKENS: tuple[tuple[str, str, str], ...] = (

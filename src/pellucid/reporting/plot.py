@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 
 from pellucid.core.errors import BadInput, listing
@@ -24,6 +26,7 @@ from pellucid.reporting.references import display
 
 MOST_ROWS = 8
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
+_WIDEST = 30  # characters above a picture
 _INK, _SOFT, _RULE = "#1b1a18", "#5b5852", "#d9d5cc"
 
 
@@ -74,6 +77,7 @@ def maps(
             ax.set_title(
                 f"{display(label)}\n±{numerals.figure(palette.limit(surfaces.flat_map(e, i)))}", fontsize=9, color=_INK
             )
+    _key(figure, grid)
     return figure
 
 
@@ -243,6 +247,17 @@ def _map(ax: Axes, e: Explanation, row: int, overlay: bool) -> None:
     ax.set_axis_off()
 
 
+def _key(figure: Figure, grid: Any) -> None:
+    """The colours of all maps: full strength at the scale that stands above each."""
+    rgb, opacity = palette.colours()
+    shades = palette.over(np.concatenate([rgb, opacity[:, None]], 1)[None], palette.flat(1, len(rgb)))[0] / 255
+    colours = ScalarMappable(Normalize(-1, 1), ListedColormap(shades))
+    bar = figure.colorbar(colours, ax=grid, location="bottom", shrink=0.3, aspect=30, pad=0.02, ticks=[-1, 0, 1])
+    bar.ax.set_xticklabels(["− scale", "0", "+ scale"], fontsize=8, color=_SOFT)
+    bar.ax.tick_params(length=0)
+    bar.outline.set_visible(False)
+
+
 def _input(ax: Axes, e: Explanation, row: int) -> None:
     if surfaces.kind(e) == "image":
         ax.imshow(surfaces.photo(e, row), interpolation="nearest")
@@ -254,7 +269,8 @@ def _input(ax: Axes, e: Explanation, row: int) -> None:
 
 def _target(e: Explanation, row: int) -> str:
     """What is explained in a row."""
-    return gallery.explained(e, row) or "output"
+    said = gallery.explained(e, row)
+    return said if len(said) <= _WIDEST else f"{said[: _WIDEST - 1]}…"
 
 
 def _quiet(ax: Axes) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pellucid.core.explanation import Explanation
+from pellucid.reporting import numerals
 
 Array = np.ndarray[Any, Any]
 
@@ -72,7 +73,7 @@ def bars(e: Explanation, row: int, count: int = MOST_BARS, names: tuple[str, ...
         tuple(every[i] for i in order),
         values[order],
         None if errors is None else errors[order],
-        None if known is None else tuple(f"{float(known[i]):.3g}" for i in order),
+        None if known is None else tuple(numerals.figure(float(known[i])) for i in order),
         len(values),
     )
 

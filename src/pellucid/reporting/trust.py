@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from pellucid.core.comparison import Comparison
-from pellucid.core.verdict import Check
+from pellucid.core.verdict import Check, Verdict
 from pellucid.reporting import figures, numerals
 from pellucid.reporting.references import display
 
@@ -36,6 +36,8 @@ class Question:
     asks: str
     failing: str
     passes: str
+    failed: str
+    open: str
 
 
 QUESTIONS = (
@@ -44,24 +46,32 @@ QUESTIONS = (
         "Does the map change when the model's last layer is replaced by random numbers?",
         "it draws the picture's edges or textures, not what this model has learned.",
         "under",
+        "unchanged by random weights",
+        "may be unchanged by random weights",
     ),
     Question(
         "reference",
         "Does the method keep its place when something else stands in for what is taken away?",
         "its good or bad marks hang on one arbitrary choice of reference.",
         "at least",
+        "its place hangs on the choice of reference",
+        "its place may hang on the choice of reference",
     ),
     Question(
         "tag",
         "On a model whose class is decided by a small planted tag, does it point at the tag?",
         "it looks elsewhere even where the truth is known.",
         "over",
+        "misses a planted tag",
+        "half finds a planted tag",
     ),
     Question(
         "random",
         "Do the positions it ranks first matter more to the model than positions drawn at random?",
         "its order is no better than chance, so the bright spots are not what the model uses.",
         "over",
+        "no better than random order",
+        "not clearly better than random order",
     ),
 )
 """In the order in which a name is searched: "randomised weights" is about weights."""
@@ -145,6 +155,15 @@ def trial(comparison: Comparison, chapter: str) -> Trial | None:
 def question(name: str) -> Question | None:
     """What a check of this name asks."""
     return next((q for q in QUESTIONS if q.hint in name), None)
+
+
+def because(verdict: Verdict) -> str:
+    """Why a method is not trusted, in a few words: those of the check that decided, else the verdict's own sentence."""
+    for check in verdict.checks:
+        asked = question(check.name)
+        if check.reason == verdict.reason and asked is not None and check.applies and check.passed is not True:
+            return asked.failed if check.passed is False else asked.open
+    return verdict.reason
 
 
 def _column(name: str) -> CheckColumn:

@@ -104,7 +104,14 @@ def join(results: list[Result]) -> Result:
     values = rows("values")
     if values is None:
         raise TypeError("a result has no values")
-    return dataclasses.replace(first, values=values, std_error=rows("std_error"), base=rows("base"), details=details)
+    return dataclasses.replace(
+        first,
+        values=values,
+        std_error=rows("std_error"),
+        base=rows("base"),
+        details=details,
+        outputs=rows("outputs"),
+    )
 
 
 @contextlib.contextmanager

@@ -56,7 +56,7 @@
       button.className = "sort";
       while (head.firstChild) button.append(head.firstChild);
       head.append(button);
-      button.addEventListener("click", () => {
+      head.addEventListener("click", () => { // the whole heading is the target; the button inside serves the keyboard
         const up = head.getAttribute("aria-sort") ? head.getAttribute("aria-sort") !== "ascending" : head.dataset.better !== "higher";
         heads.forEach((other) => other.removeAttribute("aria-sort"));
         head.setAttribute("aria-sort", up ? "ascending" : "descending");
@@ -80,7 +80,9 @@
   const step = (keys) => ({ ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] })[keys];
   const enlarge = () => {
     const tile = cell(...at), place = tile.parentElement, copy = tile.cloneNode(true);
-    copy.removeAttribute("role"); copy.removeAttribute("tabindex"); copy.removeAttribute("aria-label");
+    copy.removeAttribute("role"); copy.removeAttribute("tabindex");
+    const view = tile.closest(".gallery").querySelector(".views :checked");
+    stage.className = view ? "view-" + view.value : "";
     stage.replaceChildren(copy);
     document.getElementById("closer-title").textContent = place.dataset.title + " · " + place.dataset.input;
     const picture = tile.querySelector("img.over, svg.bars");
@@ -98,9 +100,7 @@
   all("table[data-gallery]").forEach((table) => {
     const tiles = [...table.tBodies[0].rows].map((row) => all(".tile", row));
     tiles.forEach((row, i) => row.forEach((tile, j) => {
-      const picture = tile.querySelector("img.over, svg.bars");
       tile.setAttribute("role", "button");
-      tile.setAttribute("aria-label", "Enlarge. " + (picture.alt ?? picture.getAttribute("aria-label")));
       tile.tabIndex = i + j === 0 ? 0 : -1;
       const here = () => { if (grid !== tiles) grid = tiles; cell(...at) && (cell(...at).tabIndex = -1); at = [i, j]; tile.tabIndex = 0; };
       tile.addEventListener("click", () => { here(); enlarge(); });

@@ -1,0 +1,478 @@
+"""CAM, Grad-CAM and its counterfactual: closed forms, slow twins, captum, and which layer is found."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import pellucid
+from pellucid import BadInput, Run, Target, Unsupported, methods, players
+from tests.reference import cams, nets
+
+X = torch.rand(3, 3, 12, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+CAMS = ("cam", "grad_cam", "counterfactual_grad_cam")
+
+
+def pooled(**options):
+    return nets.pooled(**options).double()
+
+
+def shift(net, x):
+    """The bias of each output, so that a mean of a map plus it is the output."""
+    return net.fc.bias.detach().numpy()
+
+
+# ---------------------------------------------------------------- numbers
+
+
+@pytest.mark.parametrize("target", [0, 3])
+def test_cam_is_the_head_applied_at_each_position(target):
+    net = pooled()
+    e = pellucid.explain(net, X, methods.cam(), target=target)
+    for row in range(3):
+        a = net.features(X)[row].detach()
+        np.testing.assert_allclose(e.values[row], cams.cam(net.fc.weight[target], a), rtol=0, atol=1e-14)
+    # Its mean over positions and the bias are the output: the whole of it, nothing else.
+    np.testing.assert_allclose(e.values.mean((1, 2)) + shift(net, X)[target], e.outputs, rtol=0, atol=1e-14)
+    assert e.values.min() < 0, "a map without a negative entry would not show a lost sign"
+
+
+@pytest.mark.parametrize("target", [0, 3])
+def test_grad_cam_of_a_pooled_net_is_its_rectified_cam_over_the_positions(target):
+    net = pooled()
+    plain = pellucid.explain(net, X, methods.cam(layer="relu"), target=target)
+    grad = pellucid.explain(net, X, methods.grad_cam(layer="relu"), target=target)
+    positions = plain.values[0].size
+    np.testing.assert_allclose(grad.values, np.maximum(plain.values, 0) / positions, rtol=0, atol=1e-15)
+    assert grad.values.max() > 0
+
+
+@pytest.mark.parametrize(("name", "sign"), [("grad_cam", 1), ("counterfactual_grad_cam", -1)])
+def test_grad_cam_equals_its_slow_twin_on_a_head_that_is_not_linear(name, sign):
+    net = nets.seeded(nets.Residual).double()
+    x = torch.rand(3, 3, 8, 8, dtype=torch.float64)
+    e = pellucid.explain(net, x, getattr(methods, name)(layer="conv1"), target=1)
+
+    def after_conv1(a):
+        hidden = net.relu(net.bn1(a[None].clone()))
+        out = net.bn2(net.conv2(hidden)) + hidden
+        return net.fc(net.relu(out).flatten(1))[0, 1]
+
+    with torch.no_grad():
+        a = net.conv1(x)
+    for row in range(3):
+        np.testing.assert_allclose(e.values[row], cams.grad_cam(after_conv1, a[row], sign), rtol=0, atol=1e-13)
+    assert e.values.max() > 0
+
+
+def test_counterfactual_grad_cam_of_y_is_the_grad_cam_of_minus_y():
+    net = pooled()
+    against = pellucid.explain(net, X, methods.counterfactual_grad_cam(), target=2)
+
+    class Negated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            return -self.net(x)
+
+    minus = pellucid.explain(Negated().eval(), X, methods.grad_cam(), target=2)
+    np.testing.assert_array_equal(against.values, minus.values)
+    assert against.values.max() > 0
+
+
+def test_the_read_decides_what_is_mapped():
+    net = pooled()
+    logit = pellucid.explain(net, X, methods.grad_cam(layer="relu"), target=Target(1, "raw"))
+    prob = pellucid.explain(net, X, methods.grad_cam(layer="relu"), target=Target(1, "prob"))
+    with torch.no_grad():
+        p = torch.softmax(net(X), 1)
+        weights = net.fc.weight
+        slope = p[:, 1:2] * (weights[1] - p @ weights)  # ∂p_1/∂logits, through the head
+        a = net.features(X)
+        expected = torch.einsum("nk,nkij->nij", slope, a).clamp_min(0) / a[0, 0].numel()
+    np.testing.assert_allclose(prob.values, expected, rtol=0, atol=1e-15)
+    assert not np.allclose(prob.values, logit.values)
+
+
+@pytest.mark.parametrize("layer", ["conv1", "norm1", "conv2", "relu"])
+def test_grad_cam_agrees_with_captum(layer):
+    from captum.attr import LayerGradCam
+
+    net = pooled(inplace=False)
+    if layer == "relu":  # captum concatenates what a module used twice returns, so it gets one of its own
+        net.relu = nn.ReLU()
+        net.features = lambda x: net.relu(
+            net.conv2(functional.relu(1.5 * functional.relu(net.norm1(net.conv1(x))) - 0.1))
+        )
+    peer = LayerGradCam(net, getattr(net, layer)).attribute(X, target=2, relu_attributions=True)
+    ours = pellucid.explain(pooled(inplace=False), X, methods.grad_cam(layer=layer), target=2)
+    np.testing.assert_allclose(ours.values, peer[:, 0].detach(), rtol=0, atol=1e-14)
+
+
+# ---------------------------------------------------------------- capture
+
+
+class OutOfPlace(nets.Residual):
+    """The same function without an operation in place."""
+
+    def forward(self, x):
+        hidden = functional.relu(self.bn1(self.conv1(x)))
+        return self.fc(functional.relu(self.bn2(self.conv2(hidden)) + hidden).flatten(1))
+
+
+@pytest.mark.parametrize("layer", ["conv1", "bn1", "conv2", "bn2"])
+def test_what_is_captured_is_safe_from_operations_in_place(layer):
+    """bn1 and bn2 of a residual block are followed by operations that overwrite their output."""
+    x = X[..., :8, :8]
+    maps = [
+        pellucid.explain(nets.seeded(net).double(), x, methods.grad_cam(layer=layer), target=0).values
+        for net in (nets.Residual, OutOfPlace)
+    ]
+    np.testing.assert_allclose(maps[0], maps[1], rtol=0, atol=1e-15)
+    assert maps[0].max() > 0
+
+
+def test_a_layer_that_returns_its_own_input_is_safe_too():
+    class Passing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.drop, self.fc = nn.Conv2d(3, 4, 3), nn.Dropout(), nn.Linear(4, 2)
+
+        def forward(self, x):
+            a = self.conv(x)
+            b = self.drop(a)  # a itself in eval mode
+            a += 1
+            return self.fc(b.mean((2, 3)))
+
+    net = nets.seeded(Passing).double()
+    e = pellucid.explain(net, X, methods.grad_cam(layer="drop"), target=0)
+    with torch.no_grad():
+        a = net.conv(X)
+    for row in range(3):
+        np.testing.assert_allclose(
+            e.values[row], cams.grad_cam(lambda a: net.fc(a.mean((1, 2)))[0], a[row]), atol=1e-14
+        )
+
+
+def test_a_layer_used_twice_counts_at_its_last_call():
+    net = pooled()
+    with torch.no_grad():
+        last = net.features(X)
+    e = pellucid.explain(net, X, methods.cam(layer="relu"), target=0)
+    assert e.values.shape == (3, *last.shape[2:])
+    np.testing.assert_allclose(e.values, torch.einsum("k,nkij->nij", net.fc.weight[0], last).detach(), atol=1e-14)
+
+
+def test_a_layer_that_returns_a_tuple_is_read_at_its_first_tensor():
+    class Pair(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x):
+            return self.conv(x), "extra"
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pair, self.fc = Pair(), nn.Linear(4, 2)
+
+        def forward(self, x):
+            a, extra = self.pair(x)
+            assert extra == "extra"
+            return self.fc(functional.relu(a).mean((2, 3)))
+
+    net = nets.seeded(Net).double()
+    inside = pellucid.explain(net, X, methods.grad_cam(layer="pair.conv"), target=0)
+    outside = pellucid.explain(net, X, methods.grad_cam(layer="pair"), target=0)
+    np.testing.assert_array_equal(inside.values, outside.values)
+    assert inside.values.max() > 0
+
+
+def test_frozen_and_trainable_parameters_give_the_same_map():
+    net, frozen = pooled(), pooled()
+    frozen.requires_grad_(False)
+    a, b = (pellucid.explain(m, X, methods.grad_cam(), target=1).values for m in (net, frozen))
+    np.testing.assert_array_equal(a, b)
+
+
+# ---------------------------------------------------------------- which layer
+
+
+def test_the_last_convolution_with_a_map_is_found():
+    net = pooled()
+    e = pellucid.explain(net, X, "grad_cam", target=0)
+    assert e.details["layer"] == "conv2"
+    assert e.dims == ("layer_height", "layer_width")
+    np.testing.assert_array_equal(e.values, pellucid.explain(net, X, methods.grad_cam("conv2"), target=0).values)
+    assert e.method == {"name": "grad_cam", "fields": {"layer": None}}
+    assert e.residual is None
+    assert e.base_values is None
+
+
+def test_convolutions_that_do_not_count_are_passed_over():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.unused = nn.Conv2d(4, 4, 1)
+            self.used, self.side, self.squeeze = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 1)
+            self.fc = nn.Linear(4, 2)
+
+        def forward(self, x):
+            a = functional.relu(self.used(x))
+            self.side(a)  # what f does not depend on
+            return self.fc(self.squeeze(a.mean((2, 3), keepdim=True)).flatten(1))  # one position only
+
+    e = pellucid.explain(nets.seeded(Net).double(), X, methods.grad_cam(), target=0)
+    assert e.details["layer"] == "used"
+
+
+def test_the_order_of_running_decides_not_that_of_registration():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.second, self.first, self.fc = nn.Conv2d(4, 4, 3), nn.Conv2d(3, 4, 3), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.fc(functional.relu(self.second(functional.relu(self.first(x)))).mean((2, 3)))
+
+    assert pellucid.explain(nets.seeded(Net).double(), X, "grad_cam", target=0).details["layer"] == "second"
+
+
+@pytest.mark.parametrize(
+    ("reads", "norm_first", "layer"),
+    [("cls", True, "blocks.2.norm1"), ("cls", False, "blocks.1.norm2"), ("mean", True, "norm")],
+)
+@pytest.mark.parametrize("prefix", [1, 5])
+def test_tokens_of_a_transformer_are_a_square_grid(reads, norm_first, layer, prefix):
+    net = nets.seeded(lambda: nets.Patches(reads, prefix, norm_first)).double()
+    x = torch.rand(2, 3, 16, 16, dtype=torch.float64)
+    e = pellucid.explain(net, x, methods.grad_cam(), target=[0, 2])
+    assert e.details["layer"] == layer
+    assert e.values.shape == (2, 4, 4)
+    assert e.map().shape == (2, 16, 16)
+    assert e.values.max() > 0
+    if reads == "mean":  # a mean over the patches and one linear layer: both CAMs have their closed form
+        plain = pellucid.explain(net, x, methods.cam(), target=[0, 2])
+        assert plain.details["layer"] == "norm"
+        np.testing.assert_allclose(plain.values.mean((1, 2)) + net.head.bias[[0, 2]].detach().numpy(), plain.outputs)
+        np.testing.assert_allclose(e.values, np.maximum(plain.values, 0) / 16, atol=1e-15)
+
+
+def test_patch_tokens_keep_their_place():
+    """A head that reads one patch only: all of the map is at that patch."""
+
+    class Net(nets.Patches):
+        def forward(self, x):
+            tokens = self.patch(x).flatten(2).transpose(1, 2)
+            tokens = self.norm(torch.cat([self.first.expand(len(x), -1, -1), tokens], 1))
+            return self.head(tokens[:, self.prefix + 4 * 2 + 1])  # row 2, column 1
+
+    net = nets.seeded(Net).double()
+    x = torch.rand(1, 3, 16, 16, dtype=torch.float64)
+    e = pellucid.explain(net, x, methods.grad_cam("norm"), target="all")
+    weight, token = net.head.weight, net.norm(net.patch(x).flatten(2).transpose(1, 2))[0]
+    expected = (weight @ token.T).clamp_min(0) / 16  # (K, 16): each weight meets every patch
+    np.testing.assert_allclose(e.values[0], expected.T.reshape(4, 4, 3).detach(), atol=1e-15)
+
+
+def test_signals_have_maps_over_time():
+    net = nn.Sequential(nn.Conv1d(2, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 2))
+    x = torch.randn(3, 2, 20)
+    for name in CAMS:
+        e = pellucid.explain(net.eval(), x, name, target=0)
+        assert e.dims == ("layer_time",)
+        assert e.values.shape == (3, 18)
+        assert e.map().shape == (3, 20)
+
+
+def test_channels_last_layers_are_recognised_by_their_weight():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm, self.fc = nn.Conv2d(3, 5, 3), nn.LayerNorm(5), nn.Linear(5, 2)
+
+        def forward(self, x):
+            return self.fc(self.norm(self.conv(x).movedim(1, 3)).mean((1, 2)))
+
+    net = nets.seeded(Net).double()
+    e = pellucid.explain(net, X, methods.cam(layer="norm"), target=1)
+    assert e.values.shape == (3, 10, 10)
+    np.testing.assert_allclose(e.values.mean((1, 2)) + net.fc.bias[1].item(), e.outputs, atol=1e-14)
+
+
+def test_cam_finds_activations_after_a_functional_relu():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 5, 3), nn.Linear(5, 2)
+
+        def forward(self, x):
+            return self.fc(functional.adaptive_avg_pool2d(functional.relu(self.conv(x), inplace=True), 1).flatten(1))
+
+    net = nets.seeded(Net).double()
+    e = pellucid.explain(net, X, "cam", target=1)
+    a = functional.relu(net.conv(X)).detach()
+    np.testing.assert_allclose(e.values, torch.einsum("k,nkij->nij", net.fc.weight[1], a).detach(), atol=1e-14)
+
+
+def test_cam_takes_a_head_that_is_a_convolution():
+    net = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Conv2d(5, 2, 1), nn.Flatten())
+    net = net.double().eval()
+    e = pellucid.explain(net, X, methods.cam(), target=1)
+    assert e.details["layer"] == "1"
+    np.testing.assert_allclose(e.values.mean((1, 2)) + net[3].bias[1].item(), e.outputs, atol=1e-14)
+
+
+# ---------------------------------------------------------------- shapes, sizes, rows
+
+
+@pytest.mark.parametrize("name", CAMS)
+def test_all_targets_at_once_equal_each_alone(name):
+    net = pooled()
+    every = pellucid.explain(net, X, name, target="all")
+    assert every.values.shape == (3, 6, 6, 4)
+    for k in range(4):
+        alone = pellucid.explain(net, X, name, target=k)
+        np.testing.assert_allclose(every.values[..., k], alone.values, rtol=0, atol=1e-15)
+        np.testing.assert_allclose(every.map()[..., k], alone.map(), rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+@pytest.mark.parametrize("name", CAMS)
+def test_the_size_of_a_model_call_does_not_matter(name, batch_size):
+    net = pooled()
+    whole = pellucid.explain(net, X, name, target=[0, 1, 2])
+    parts = pellucid.explain(net, X, name, target=[0, 1, 2], run=Run(batch_size=batch_size))
+    np.testing.assert_allclose(parts.values, whole.values, rtol=0, atol=1e-15)
+    for row in range(3):
+        alone = pellucid.explain(net, X[row : row + 1], name, target=[row], first_row=row)
+        np.testing.assert_allclose(alone.values, whole.values[row : row + 1], rtol=0, atol=1e-15)
+
+
+def test_the_map_of_the_input_is_a_bilinear_resize():
+    net = pooled()
+    e = pellucid.explain(net, X, "grad_cam", target=0)
+    expected = functional.interpolate(torch.from_numpy(e.values)[:, None], (12, 12), mode="bilinear")[:, 0]
+    np.testing.assert_array_equal(e.map(), expected)
+
+
+# ---------------------------------------------------------------- refusals
+
+
+def explain(net, method, x=X, **options):
+    return pellucid.explain(net.double().eval(), x, method, **{"target": 0, **options})
+
+
+def test_a_layer_that_is_not_there_is_named_with_those_that_are():
+    with pytest.raises(BadInput, match=r"grad_cam: layer 'layer9' not found; have 'conv1', 'norm1', .* 'fc'"):
+        explain(pooled(), methods.grad_cam("layer9"))
+
+
+def test_a_layer_without_positions_is_refused():
+    with pytest.raises(BadInput, match=r"layer 'fc' returns shape \(3, 4\), which is no map"):
+        explain(pooled(), methods.grad_cam("fc"))
+
+
+def test_a_layer_that_did_not_run_is_refused():
+    net = pooled()
+    net.idle = nn.Conv2d(3, 3, 1)
+    with pytest.raises(BadInput, match=r"layer 'idle' did not run"):
+        explain(net, methods.grad_cam("idle"))
+
+
+def test_a_layer_under_no_grad_is_refused():
+    class Net(nets.Pooled):
+        def features(self, x):
+            with torch.no_grad():
+                return super().features(x)
+
+    net = nets.seeded(Net)
+    with pytest.raises(Unsupported, match=r"no gradient flows from layer 'conv2'.*feature_ablation\(\)"):
+        explain(net, methods.grad_cam("conv2"))
+    with pytest.raises(Unsupported, match=r"grad_cam: found no convolution.*integrated_gradients\(\)"):
+        explain(net, methods.grad_cam())
+    assert explain(net, methods.cam()).values.shape == (3, 6, 6)  # needs no gradient
+
+
+@pytest.mark.parametrize("name", CAMS)
+def test_players_and_other_spaces_are_refused(name):
+    class Half:
+        exact, names, groups = True, None, None
+
+        def encode(self, x):
+            return x * 2
+
+        def decode(self, z):
+            return z / 2
+
+    for options in ({"players": players.grid(2)}, {"space": Half()}):
+        with pytest.raises(Unsupported, match=rf"{name}: .*integrated_gradients\(\) or feature_ablation\(\)"):
+            explain(pooled(), getattr(methods, name)(), **options)
+
+
+def test_nets_without_a_map_are_refused_with_what_would_work():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(432, 2))
+    with pytest.raises(Unsupported, match=r"grad_cam: found no convolution .*integrated_gradients\(\)"):
+        explain(net, methods.grad_cam())
+    with pytest.raises(Unsupported, match=r"cam: the outputs of Sequential are not.*grad_cam\(\) or integrated"):
+        explain(net, methods.cam())
+
+
+@pytest.mark.parametrize("layer", [None, "conv1", "conv2", "bn2"])
+def test_cam_refuses_a_head_that_is_not_linear_on_a_mean(layer):
+    with pytest.raises(Unsupported, match=r"cam: .*grad_cam\(\) or integrated_gradients\(\)"):
+        explain(nets.seeded(nets.Residual), methods.cam(layer), x=X[..., :8, :8])
+
+
+def test_cam_refuses_a_net_that_only_looks_right_on_some_rows():
+    """Linear on the mean for the first row, which the layer is found on; not for a row where the bend bites."""
+
+    class Net(nets.Pooled):
+        def forward(self, x):
+            return self.fc(self.features(x).mean((2, 3)).clamp_max(0.5))
+
+    net = nets.seeded(Net).double()
+    x = torch.cat([X[:1] * 0.01, X[1:] * 50])
+    assert explain(net, methods.cam(), x=x[:1]).values.shape == (1, 6, 6)
+    with pytest.raises(Unsupported, match="are not a linear layer on the mean"):
+        explain(net, methods.cam(), x=x)
+
+
+@pytest.mark.parametrize("read", ["prob", "margin", lambda out: out[:, 0]])
+def test_cam_maps_the_outputs_themselves_only(read):
+    with pytest.raises(BadInput, match=r"cam: maps the outputs of the last layer themselves"):
+        explain(pooled(), methods.cam(), target=Target(0, read))
+
+
+def test_tokens_that_make_no_square_are_refused():
+    net = nets.seeded(nets.Patches)
+    wide = torch.rand(2, 3, 16, 20, dtype=torch.float64)
+    with pytest.raises(Unsupported, match="found no square grid of tokens"):
+        explain(net, methods.grad_cam(), x=wide)
+    with pytest.raises(BadInput, match="which is no map of several positions"):
+        explain(net, methods.grad_cam("norm"), x=wide)
+
+
+def test_models_without_layers_are_refused():
+    with pytest.raises(Unsupported, match=r"grad_cam needs layers.*feature_ablation\(\) and random_attribution\(\)"):
+        pellucid.explain(lambda x: x.mean((2, 3)), X, "grad_cam")
+
+
+def test_a_new_cam_is_one_function():
+    """Layer-wise Grad-CAM with weights by the largest slope, as a user would write it."""
+    from pellucid.gradients.cam import GradientMap, Seen
+
+    def largest(seen: Seen) -> torch.Tensor:
+        return seen.gradients.flatten(2, -2).amax(2)
+
+    net = pooled()
+    e = pellucid.explain(net, X, GradientMap("max_cam", "relu", largest), target=0)
+    # The slope is the same at every position of a pooled net, so the largest is the mean.
+    np.testing.assert_allclose(
+        e.values, pellucid.explain(net, X, methods.grad_cam("relu"), target=0).values, atol=1e-15
+    )
+    assert e.method["name"] == "max_cam"
