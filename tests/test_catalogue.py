@@ -91,7 +91,7 @@ def test_all_outputs_at_once_equal_each_alone(name):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_lower_precision_gives_the_same_to_its_rounding(name, dtype):
     exact, rough = explain(name, run=Run(fold=False)), explain(name, dtype=dtype)
-    assert rough.values.dtype == np.float32
+    assert rough.values.dtype in (np.float32, np.float64)
     assert rough.outputs.dtype == np.float32
     assert exact.values.dtype == np.float64
     # The mean difference, since single entries of a kinked net may jump.

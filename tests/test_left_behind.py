@@ -75,7 +75,7 @@ def state(net, x):
         "modes": [(name, module.training) for name, module in modules],
         "attributes": [(name, sorted(vars(module))) for name, module in modules],
         "hooks": [[list(getattr(module, hooks).items()) for hooks in HOOKS] for _, module in modules],
-        "global hooks": [len(getattr(torch.nn.modules.module, name)) for name in GLOBAL_HOOKS],
+        "global hooks": [repr(getattr(torch.nn.modules.module, name)) for name in GLOBAL_HOOKS],
         "inplace": [(name, module.inplace) for name, module in modules if hasattr(module, "inplace")],
         "note": list(net.note),
         "identity": [(name, id(tensor), tensor.data_ptr(), tensor.shape) for name, tensor in tensors],

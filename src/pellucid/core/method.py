@@ -105,11 +105,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, (Tensor, np.ndarray)):
-        array = (
-            value.detach().cpu().float().numpy()
-            if isinstance(value, Tensor) and value.dtype == torch.bfloat16
-            else np.asarray(value)
-        )
+        array = _array(value)
         digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
         return {"array": digest, "shape": list(array.shape), "dtype": str(array.dtype)}
     if isinstance(value, (list, tuple, set, frozenset)):
@@ -122,10 +118,17 @@ def plain(value: Any) -> Any:
     return getattr(value, "__qualname__", type(value).__name__)
 
 
+def _array(value: Tensor | np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    if not isinstance(value, Tensor):
+        return value
+    value = value.detach().cpu()
+    return np.asarray(value.float() if value.dtype == torch.bfloat16 else value)  # numpy has no bfloat16
+
+
 def arrays(value: Any) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
     """(hash, array) of every array among the hyper-parameters, so that it can be stored beside the result."""
     if isinstance(value, (Tensor, np.ndarray)):
-        yield plain(value)["array"], value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+        yield plain(value)["array"], _array(value)
     elif is_dataclass(value) and not isinstance(value, type):
         for f in fields(value):
             yield from arrays(getattr(value, f.name))

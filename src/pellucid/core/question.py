@@ -169,9 +169,7 @@ class Question:
         self.executor.cost.backwards += len(score) * count
         each = []
         for j in range(count):
-            grad = None
-            if score.requires_grad and at.requires_grad:
-                (grad,) = torch.autograd.grad(score[:, j].sum(), at, retain_graph=j + 1 < count, allow_unused=True)
+            grad = self.derivative(score[:, j].sum(), at, keep=j + 1 < count)
             if grad is None and (needed is not None or not score.requires_grad):
                 raise Unsupported(
                     f"no gradient flows from {needed or 'the input'} of {self.model.name} to the explained output: "
@@ -180,3 +178,19 @@ class Question:
                 )
             each.append(torch.zeros_like(at) if grad is None else grad)
         return torch.stack(each, -1).detach()
+
+    def derivative(self, number: Tensor, at: Tensor, keep: bool) -> Tensor | None:
+        """The gradient of one number with respect to a tensor of its graph, None where no path leads from it;
+        ``keep`` keeps the graph for another one."""
+        if not (number.requires_grad and at.requires_grad):
+            return None
+        try:
+            (grad,) = torch.autograd.grad(number, at, retain_graph=keep, allow_unused=True)
+        except (RuntimeError, NotImplementedError) as error:
+            if out_of_memory(error):
+                raise
+            raise Unsupported(
+                f"{self.model.name} computes its output but not its gradient: {type(error).__name__}: {error}; "
+                "feature_ablation() and random_attribution() need predictions only"
+            ) from error
+        return grad

@@ -1,14 +1,13 @@
 """What an absent feature becomes. Public as ``pellucid.removal``.
 
 A removal fills z with one or more stand-ins; ``baseline=``, ``reference=`` and ``removal=`` all accept the same things:
-a number (fills z), an array in input units (is encoded), the name of a recipe without arguments ("uniform", "mean"), or
-one of the recipes below.
+a number (fills z), an array in input units (is encoded), the name of a recipe without arguments ("uniform", "mean"), a
+function fill(z, present), or one of the recipes below.
 """
 
 from __future__ import annotations
 
 import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,8 @@ from torch import Tensor
 
 from pellucid.core import inputs as reading
 from pellucid.core import rng
+from pellucid.core.absence import Custom, Independent, Removal, StandIns
+from pellucid.core.conditional import Gaussian, Nearest
 from pellucid.core.errors import BadInput, Unreliable
 from pellucid.core.frame import Frame
 
@@ -26,59 +27,6 @@ if TYPE_CHECKING:
     from pellucid.core.question import Question
 
 MOST_BACKGROUND = 1000
-
-StandIns = Callable[[Tensor, Tensor, range, Tensor], Tensor]
-
-
-class Removal(ABC):
-    """A rule that says what absent entries of z become.
-
-    ``draws`` is how many stand-ins the value of a coalition averages over; ``sampled`` whether they are random (then
-    they differ from seed to seed, and their variance enters the standard error).
-    """
-
-    name: str = "removal"
-    sampled: bool = False
-
-    @property
-    def draws(self) -> int:
-        """Number of stand-ins averaged over."""
-        return 1
-
-    @abstractmethod
-    def absent(self, question: Question, draws: range) -> Tensor:
-        """Stand-ins for z, (B or 1, len(draws), *dims), in the coordinates of the question's space."""
-
-    def stand_ins(self, question: Question) -> StandIns:
-        """The stand-ins prepared for a game.
-
-        A function (turns (P,), rows (P,), draws, present (P, *dims)) of P pairs of a coalition and a row to stand-ins
-        (P or 1, len(draws), *dims). Draws are shared by all coalitions of a turn; a removal that is not sampled has
-        turn 0 only. ``present`` says which entries are kept, for removals that look at them.
-        """
-        blocks: dict[int, Tensor] = {}
-
-        def block(turn: int) -> Tensor:
-            if turn not in blocks:
-                while len(blocks) > 1:
-                    del blocks[next(iter(blocks))]
-                blocks[turn] = self.absent(question, range(turn * self.draws, (turn + 1) * self.draws))
-            return blocks[turn]
-
-        def pick(turns: Tensor, rows: Tensor, draws: range, present: Tensor) -> Tensor:
-            part = slice(draws.start, draws.stop)
-            wanted = torch.unique(turns).tolist()
-            first = block(wanted[0])[:, part]
-            if len(wanted) == 1:
-                return first if len(first) == 1 else first[rows]
-            chosen = first.new_empty(len(rows), *first.shape[1:])
-            for turn in wanted:
-                here = (turns == turn).to(rows.device)
-                stand_ins = block(turn)[:, part]
-                chosen[here] = stand_ins.expand(len(question.z), *stand_ins.shape[1:])[rows[here]]
-            return chosen
-
-        return pick
 
 
 @dataclass(frozen=True, eq=False)
@@ -328,6 +276,63 @@ def marginal(background: Any, draws: int | None = None) -> Marginal:
     return found
 
 
+def independent(background: Any, draws: int | None = None) -> Independent:
+    """Absent features take their values from background rows, each feature from a row of its own.
+
+    So absent features are independent of each other too (the intervention of datta2016). v(S) averages over ``draws``
+    combinations (as many as there are rows by default) in which every feature goes through the rows in an order of its
+    own; their variance enters the standard error.
+    """
+    found = marginal(background, draws)
+    return Independent(found, found.draws)
+
+
+def gaussian(background: Any, draws: int = 100) -> Gaussian:
+    """Absent features are drawn from a normal distribution given the present ones.
+
+    The distribution has the mean and covariance of the background rows (R, ...), plus 1e-6 of each variance; given the
+    present entries S, absent ones are N(μ_A + Σ_AS Σ_SS⁻¹ (z_S - μ_S), Σ_AA - Σ_AS Σ_SS⁻¹ Σ_SA). v(S) averages over
+    ``draws`` of them (an even number: they come in pairs mirrored at the mean, so that of a linear f the average is
+    exact); their variance enters the standard error. At most 1,000 entries. Source: aas2021.
+    """
+    if isinstance(draws, bool) or not isinstance(draws, int) or draws < 2 or draws % 2:
+        raise BadInput(f"removal.gaussian: draws must be an even number of at least 2, got {draws!r}")
+    return Gaussian(rows_of(background, "removal.gaussian"), draws)
+
+
+def nearest(background: Any, k: int = 10) -> Nearest:
+    """Absent features take their values from the k background rows that are nearest in the present ones.
+
+    Distance is Euclidean over the present entries, each divided by its standard deviation in the background (a text
+    column counts 1 where it differs). Equally near rows, all of them when nothing is present, are taken in a random
+    order that goes on from turn to turn; that variance enters the standard error. Source: aas2021.
+    """
+    found = rows_of(background, "removal.nearest")
+    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= len(found.background):
+        raise BadInput(
+            f"removal.nearest: k must be 1..{len(found.background)}, the number of background rows, got {k!r}"
+        )
+    return Nearest(found, k)
+
+
+def conditional(background: Any) -> Gaussian:
+    """Absent features follow their distribution given the present ones: ``gaussian(background)``, the usual choice for
+    numbers; use ``nearest(background)`` for columns that are far from normal."""
+    return gaussian(background)
+
+
+def custom(fill: Callable[[Any, Any], Any]) -> Custom:
+    """Absent features become what a function of yours says.
+
+    ``fill(z, present)`` gets rows z (P, *dims) and a mask of the same shape, True where an entry is kept; it returns
+    filled rows like z (what it writes over present entries is ignored). It gets tensors if x is one, else numpy, and
+    must be deterministic.
+    """
+    if not callable(fill):
+        raise BadInput(f"removal.custom: expected a function fill(z, present), got {type(fill).__name__}")
+    return Custom(fill)
+
+
 def rows_of(background: Any, who: str) -> Marginal:
     """All rows of a background, however many."""
     rows, frame = _in_input_units(background, f"{who}: background")
@@ -350,6 +355,8 @@ def of(value: Any) -> Removal:
                 f"{', '.join(map(repr, NAMED))}"
             )
         return NAMED[value]()
+    if callable(value):
+        return custom(value)
     return baseline(value)
 
 
@@ -382,3 +389,31 @@ def as_tensor(value: Any, where: str) -> Tensor:
     if not bool(torch.isfinite(tensor).all()):
         raise BadInput(f"{where}: the array has NaN or infinite entries; remove or impute them")
     return tensor
+
+
+__all__ = [
+    "Baseline",
+    "Blur",
+    "Custom",
+    "Gaussian",
+    "Independent",
+    "Marginal",
+    "Mean",
+    "Nearest",
+    "Removal",
+    "StandIns",
+    "Uniform",
+    "as_tensor",
+    "baseline",
+    "blur",
+    "conditional",
+    "custom",
+    "gaussian",
+    "independent",
+    "marginal",
+    "mean",
+    "nearest",
+    "of",
+    "rows_of",
+    "uniform",
+]

@@ -111,12 +111,10 @@ class Seen:
 
     def trace(self) -> Tensor | None:
         """The gradient of a mixture of the explained outputs, (N, C, *positions); None where none depends on it."""
-        score = self.sight.score
+        question, score = self.sight.question, self.sight.score
         mixture = (score * torch.linspace(1, 2, score.shape[1]).to(score)).sum()  # uneven, so that no two cancel
-        if not (mixture.requires_grad and self.value.requires_grad):
-            return None
-        self.sight.question.executor.cost.backwards += len(score)
-        (gradient,) = torch.autograd.grad(mixture, self.value, retain_graph=True, allow_unused=True)
+        question.executor.cost.backwards += len(score)
+        gradient = question.derivative(mixture, self.value, keep=True)
         return None if gradient is None else self.layout.arrange(gradient)
 
 

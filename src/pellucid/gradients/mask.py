@@ -93,7 +93,7 @@ class Mask(Method):
     access: ClassVar[str] = "gradients"
     rate: ClassVar[float] = 0.1
     power: ClassVar[int] = 3
-    start: ClassVar[float] = 0.5  # at 1 a sure model's probability is flat, and nothing would move
+    start: ClassVar[float] = 0.0  # at 1 a sure model has no slope; from 0 the lowest losses were found
     fine: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

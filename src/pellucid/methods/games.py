@@ -70,7 +70,7 @@ def regression_shapley(budget: int = 2048, removal: Any = 0.0) -> Method:
     replacement. While evaluations are scarce (under about 4 for each of the n + C(n, 3) terms) shrinkage leaves a bias,
     a small part of the error on the games measured; standard errors count the misfit of left-out pairs. Σ φ is exact;
     no budget from n + 2 up makes it blow up. Returns values and standard errors (B, n). Cost: budget coalitions a row,
-    and a dense solve of at most 2,048 pairs. Sources: musco2025, fumagalli2026.
+    and a dense solve of at most 2,048 pairs. Sources: musco2025, pelegrina2023.
     """
     return Regression(budget, absence.of(removal))
 

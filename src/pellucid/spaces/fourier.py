@@ -90,7 +90,7 @@ def fourier(bins: int | None = None) -> Fourier:
     ``bins`` None: a player is one conjugate pair {k, -k} of frequencies with all channels (H W / 2 + 2 players for even
     sizes); a number: players are that many rings of equal width between radius 0 and √½ cycles a pixel (rings without a
     frequency are left out). Exact and linear: a mixed picture may leave the model's bounds and is not clipped, since
-    clipping would undo linearity. Every method runs in it. Source: marzari2026.
+    clipping would undo linearity. Every method runs in it. Source: demijolla2020.
 
     >>> import torch
     >>> space = fourier()
