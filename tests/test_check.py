@@ -175,7 +175,7 @@ def test_an_operation_without_a_derivative_is_reported():
 
     report = pellucid.check(lambda x: Rounded.apply(x).sum(1), X, ["saliency", "feature_ablation"])
     assert line(report, "saliency")["applies"] is False
-    assert "raised NotImplementedError" in line(report, "saliency")["why"]
+    assert "NotImplementedError" in line(report, "saliency")["why"]
     assert line(report, "feature_ablation")["applies"] is True
 
 

@@ -266,6 +266,16 @@ def test_an_explanation_of_a_text_frame_can_be_scored_and_stored(tmp_path):
     np.testing.assert_allclose(cell.curve[:, -1], points(PEOPLE)[1])
 
 
+def test_the_same_codes_of_other_text_are_another_background():
+    one, other = (pd.DataFrame({"city": cities}) for cities in (["Oslo", "Rome"], ["Bonn", "Wien"]))
+    assert torch.equal(removal.marginal(one).background, removal.marginal(other).background)
+    assert removal.marginal(one) == removal.marginal(one.copy())
+    assert removal.marginal(one) != removal.marginal(other)
+    assert removal.baseline(one) != removal.baseline(other)
+    described = [methods.feature_ablation(removal.marginal(frame)).describe() for frame in (one, one.copy(), other)]
+    assert described[0] == described[1] != described[2]
+
+
 def test_numeric_backgrounds_match_by_name():
     x = frame_of(TABLE)
     weights = np.array([1.0, 10.0, 100.0])

@@ -173,6 +173,7 @@ def spec(question: Question, method: Method, outputs: Tensor) -> dict[str, Any]:
         "method": method.describe(),
         "model": [question.model.name, question.model.fingerprint(), plain(store(outputs))],
         "x": plain(store(question.x)),
+        "frame": None if question.model.frame is None else question.model.frame.digest(),
         "z": plain(store(question.z)),
         "target": [_index(question), question.target.read_name],
         "players": None if question.players is None else plain(question.players.labels.cpu()),

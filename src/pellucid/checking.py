@@ -114,19 +114,18 @@ def check(model: Any, x: Any, methods: Sequence[Method | str] | None = None) -> 
     import pandas as pd
 
     with untouched():
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Unreliable)  # train mode, which is among the problems below
             wrapped = wrap(model)
-        found = [str(w.message) for w in caught if issubclass(w.category, Unreliable)]
         batch = reading.read(x, wrapped)
         few = replace(batch, tensor=batch.tensor[:ROWS])
         nothing = Target(read=lambda raw: raw)  # yet: what the outputs are is for the probe to see
         probe = Probe(ask(wrapped, few, nothing, None, None, 0, Run(), fold=False))
         question = replace(probe.question, target=Target())
-        found += problems(probe, batch.tensor)
+        found = problems(probe, batch.tensor)
         if probe.finite:
             question = replace(question, target=question.target.resolve(probe.outputs, question.model.labels))
-        rates = _rates(question, probe.finite)
+        rates = _rates(replace(question, model=question.model.fast(question.x)), probe.finite)
         trials = {name: _trial(name, made, question, probe.finite) for name, made in _wanted(methods, question).items()}
         cost = _comparison(question, methods is None, trials, rates, len(batch.tensor)) if probe.finite else _NO_COST
     lines = [trial.line(name, rates, len(batch.tensor)) for name, trial in trials.items()]
@@ -151,6 +150,7 @@ class Rates:
     forward: float
     backward: float
     rows: int
+    how: str = ""
 
     def seconds(self, forwards: float, backwards: float) -> float:
         """Model time of some work."""
@@ -183,15 +183,16 @@ class Enough(Exception):
 
 
 class Stopwatch(Executor):
-    """An executor that stops at the first call after its time is up, but not before the first."""
+    """An executor that stops when its time is up: inside a map, so that the share of it that is done is known, and
+    before one only after twice the time."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.end = time.perf_counter() + SECONDS
+        self.start = time.perf_counter()
 
     def map(self, work: Callable[[slice], T], count: int, each: int = 1) -> list[T]:
         def timed(part: slice) -> T:
-            if self.cost.forwards and time.perf_counter() > self.end:
+            if self.cost.forwards and time.perf_counter() - self.start > (SECONDS if part.start else 2 * SECONDS):
                 raise Enough(part.start / count)
             try:
                 return work(part)
@@ -265,18 +266,22 @@ def _tried(method: Method, question: Question, notes: str) -> Trial:
             try:
                 part: Any = method.chunk(asked, index)
             except Enough as stop:
-                share = max((index + stop.share) / count, 1e-9)
+                share = (index + stop.share) / count
                 break
             state = part if state is None else state.merge(part)
             if method.settled(state):
                 break
         else:
             result = method.result(asked, state)
-    said = [notes, *(str(w.message) for w in caught if issubclass(w.category, Unreliable))]
+    said = [
+        notes,
+        "" if share else "costs at least this much",
+        *(str(w.message) for w in caught if issubclass(w.category, Unreliable)),
+    ]
     if result is not None and not bool(torch.isfinite(result.values).all()):
         said.append("gives values that are NaN or infinite")
     why = "; ".join(dict.fromkeys(filter(None, said)))
-    forwards, backwards = (n / rows / share for n in (watch.cost.forwards, watch.cost.backwards))
+    forwards, backwards = (n / rows / (share or 1.0) for n in (watch.cost.forwards, watch.cost.backwards))
     return Trial(True, why, "yes" if share == 1 else "in part", forwards, backwards)
 
 
@@ -303,7 +308,8 @@ def _rates(question: Question, finite: bool) -> Rates:
         back = timed(rows, both) - ahead if finite and question.model.differentiable else math.nan
     except (BadInput, Unsupported, *FAILURES):
         back = math.nan
-    return Rates(ahead, max(back, 0.0) if math.isfinite(back) else math.nan, rows)
+    how = " to the copy with batch norm folded in, which most of the work uses" if question.model.folded else ""
+    return Rates(ahead, max(back, 0.0) if math.isfinite(back) else math.nan, rows, how)
 
 
 _NO_COST: dict[str, Any] = {"rows": 0, "methods": [], "seconds": None, "parts": {}, "basis": ""}
@@ -336,7 +342,7 @@ def _comparison(
         "forward_seconds": rates.forward,
         "backward_seconds": None if math.isnan(rates.backward) else rates.backward,
         "basis": (
-            f"This is an estimate: model time measured on calls of {rates.rows} rows, times the rows that would be "
+            f"This is an estimate: model time measured on calls of {rates.rows} rows{rates.how}, times the rows that would be "
             "computed; work outside the model and the check on tagged digits are not in it."
         ),
     }
@@ -352,12 +358,12 @@ def _metric_forwards(question: Question) -> float:
     e = label(asked, control, values, asked.here())
     total, desk = 0.0, Desk(asked)
     for metric in default_metrics(asked, [e]):
-        before, watch.end, share = watch.cost.forwards, time.perf_counter() + SECONDS / 2, 1.0
+        before, watch.start, share = watch.cost.forwards, time.perf_counter(), 1.0
         try:
             if metric.status(e) == "measured":
                 metric.marks(desk, e, 0)
         except Enough as stop:
-            share = max(stop.share, 1e-9)
+            share = stop.share or 1.0
         except BadInput:
             continue  # a reference that needs to know more than we do
         total += (watch.cost.forwards - before) / share

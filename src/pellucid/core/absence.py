@@ -98,8 +98,8 @@ class Independent(Removal):
         ]
         order = torch.cat([turn.reshape(rows, entries, size).argsort(2) for turn in numbers], 2).to(flat.device)
         chosen = order[..., draws.start - passes.start * size : draws.stop - passes.start * size]
-        stand_ins = flat.T.expand(rows, -1, -1).gather(2, chosen)
-        return stand_ins.transpose(1, 2).unflatten(2, background.shape[1:])
+        stand_ins: Tensor = flat.T.expand(rows, -1, -1).gather(2, chosen).transpose(1, 2)
+        return stand_ins.reshape(rows, -1, *background.shape[1:])
 
 
 @dataclass(frozen=True)

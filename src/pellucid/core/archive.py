@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from dataclasses import fields
 from os import PathLike
 from pathlib import Path
@@ -17,7 +18,9 @@ from pellucid.core.errors import BadInput
 from pellucid.core.explanation import SCHEMA, Explanation
 
 _ARRAYS = ("values", "outputs", "data", "std_error", "base_values", "residual", "players")
-_META = "explanation.json"
+_META, _LIST = "explanation.json", "arrays"
+# What numpy, zipfile, zlib and json raise on bytes that were changed or cut off.
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def save(explanation: Explanation, path: str | PathLike[str]) -> None:
@@ -30,6 +33,7 @@ def save(explanation: Explanation, path: str | PathLike[str]) -> None:
     for f in fields(explanation):
         if f.name not in _ARRAYS:
             meta[f.name] = _split(getattr(explanation, f.name), f.name, arrays)
+    meta[_LIST] = sorted(arrays)  # a damaged file may lose some without a trace
     text = json.dumps(meta, allow_nan=True)
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
@@ -57,6 +61,8 @@ def load(path: str | PathLike[str]) -> Explanation:
             raise BadInput(
                 f"load: {str(source)!r} has schema {meta['schema']}, this version reads up to {SCHEMA}; update pellucid"
             )
+        if meta.pop(_LIST) != sorted(arrays):
+            raise ValueError("arrays are missing")
         joined = {name: _join(value, arrays) for name, value in meta.items()}
         for name in ("dims", "feature_names", "output_names"):
             joined[name] = None if joined[name] is None else tuple(joined[name])
@@ -64,7 +70,7 @@ def load(path: str | PathLike[str]) -> Explanation:
         return Explanation(**whole)
     except BadInput:
         raise
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise BadInput(
             f"load: {str(source)!r} is not a pellucid explanation or is damaged ({type(error).__name__}); save it again"
         ) from error

@@ -59,7 +59,8 @@ class Normal:
 
     def draws(self, noise: Tensor) -> Tensor:
         """Joint draws from standard normal noise (.., D)."""
-        return self.mean + noise.to(self.mean) @ torch.linalg.cholesky(self.correlation).T * self.scale
+        drawn: Tensor = noise.to(self.mean) @ torch.linalg.cholesky(self.correlation).T * self.scale
+        return drawn + self.mean
 
     def moved(self, start: Tensor, goal: Tensor, present: Tensor) -> Tensor:
         """Points start (P or 1, k, *dims), moved to have the present entries of goal (P, *dims), absent ones by
@@ -80,7 +81,7 @@ class Normal:
             gap = (last[part].unsqueeze(1) - first[part]) * kept.unsqueeze(1)
             pull = torch.cholesky_solve(gap.mT, torch.linalg.cholesky(among))
             moved.append(first[part] + (self.correlation @ pull).mT)
-        return (torch.cat(moved) * self.scale + self.mean).unflatten(2, shape).to(goal)
+        return (torch.cat(moved) * self.scale + self.mean).reshape(pairs, -1, *shape).to(goal)
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class Gaussian(Removal):
         ]
         mirrored = torch.cat([torch.stack([turn, -turn], 2).flatten(1, 2) for turn in noise], 1)
         part = mirrored[:, draws.start - turns.start * self.samples :][:, : len(draws)]
-        return normal.draws(part).unflatten(2, z.shape[1:]).to(z)
+        return normal.draws(part).reshape(len(z), -1, *z.shape[1:]).to(z)
 
     def stand_ins(self, question: Question) -> StandIns:
         joint, normal = super().stand_ins(question), self.normal(question)

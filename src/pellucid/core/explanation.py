@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from pellucid.core.errors import BadInput, Unsupported
-from pellucid.core.players import Players
+from pellucid.core.players import Players, feature_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,6 +132,11 @@ class Explanation:
     def _resized(self, values: torch.Tensor) -> Array:
         axes = tuple(self.details["axes"])
         size = [self.data.shape[1 + i] for i, dim in enumerate(axes) if dim in POSITIONS]
+        if len(size) != len(self.dims):
+            raise Unsupported(
+                f"map: positions {self.dims} of the layer have no counterpart among the axes {axes} of the input; "
+                "use values"
+            )
         j = values.shape[-1] if self.several else 1
         stack = torch.movedim(values.reshape(*values.shape[: 1 + len(self.dims)], j), -1, 1)
         mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(self.dims)]
@@ -157,9 +162,7 @@ class Explanation:
         rows = len(self)
         flat = self.values.reshape(rows, -1, self.outputs.shape[1] if self.several else 1)
         errors = np.full_like(flat, np.nan) if self.std_error is None else self.std_error.reshape(flat.shape)
-        names = self.feature_names or tuple(f"x{i}" for i in range(flat.shape[1]))
-        if len(names) != flat.shape[1]:
-            names = tuple(",".join(map(str, index)) for index in np.ndindex(*self.values.shape[1 : 1 + len(self.dims)]))
+        names = feature_names(tuple(self.values.shape[1 : 1 + len(self.dims)]), self.feature_names)
         j = flat.shape[2]
         outputs = np.array([self._output_name(i, k) for i in range(rows) for k in range(j)]).reshape(rows, 1, j)
         return pd.DataFrame(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -120,6 +122,16 @@ class Frame:
                 for c in self.columns
             ]
         }
+
+    def __eq__(self, other: object) -> bool:
+        return self.to_dict() == other.to_dict() if isinstance(other, Frame) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.names)
+
+    def digest(self) -> str:
+        """A hash of the names and of what the codes stand for."""
+        return hashlib.sha256(json.dumps(self.to_dict()).encode()).hexdigest()[:16]
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -114,7 +114,8 @@ def plain(value: Any) -> Any:
         return {str(key): plain(entry) for key, entry in value.items()}
     if is_dataclass(value) and not isinstance(value, type):
         label = value.name if isinstance(value, (Method, Removal)) else type(value).__name__
-        return {"name": label, "fields": describe_fields(value)}
+        frame = getattr(value, "frame", None)  # the same codes may stand for other text
+        return {"name": label, "fields": describe_fields(value) | ({} if frame is None else {"frame": frame.digest()})}
     return getattr(value, "__qualname__", type(value).__name__)
 
 

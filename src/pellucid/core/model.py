@@ -41,7 +41,7 @@ class Model(ABC):
     ``axis`` is the channel axis of the batch. ``ids`` means that whole numbers in x are ids (of tokens) and stay whole.
     ``columns`` names the features of a table the model was made for. ``reads_frames`` means that it takes DataFrames
     with text. ``kind`` and ``frame`` say what x came as (see ``receiving``). ``no_gradient`` says why there is no
-    gradient and what to do, where that needs saying.
+    gradient and what to do, where that needs saying. ``was_training`` means that the wrapped object is in train mode.
     """
 
     differentiable: bool = False
@@ -54,6 +54,7 @@ class Model(ABC):
     axis: int = 1
     name: str = "model"
     folded: bool = False
+    was_training: bool = False
     ids: bool = False
     columns: tuple[str, ...] | None = None
     reads_frames: bool = False

@@ -48,7 +48,7 @@ class Probe:
 
 def problems(probe: Probe, x: Tensor) -> list[str]:
     """What should be put right before an explanation is believed, a sentence each; ``x`` are all inputs."""
-    found = [*_range(probe, x), *_precision(probe)]
+    found = [*_mode(probe), *_range(probe, x), *_precision(probe)]
     if not probe.finite:
         bad = int((~torch.isfinite(probe.outputs)).any(1).nonzero()[0])
         found.append(
@@ -66,6 +66,11 @@ def problems(probe: Probe, x: Tensor) -> list[str]:
         return found  # what follows compares calls
     rows = list(_rows(probe))
     return [*found, *(rows or _ignores(probe))]
+
+
+def _mode(probe: Probe) -> Iterator[str]:
+    if probe.question.model.was_training:
+        yield "the model is in train mode and is computed as in eval mode, on a private copy; call .eval() to say so"
 
 
 def _range(probe: Probe, x: Tensor) -> Iterator[str]:

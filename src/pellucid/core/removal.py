@@ -18,7 +18,9 @@ from torch import Tensor
 
 from pellucid.core import inputs as reading
 from pellucid.core import rng
-from pellucid.core.absence import Custom, Independent, Removal, StandIns
+from pellucid.core.absence import Custom, Independent
+from pellucid.core.absence import Removal as Removal
+from pellucid.core.absence import StandIns as StandIns
 from pellucid.core.conditional import Gaussian, Nearest
 from pellucid.core.errors import BadInput, Unreliable
 from pellucid.core.frame import Frame
@@ -41,6 +43,8 @@ class Baseline(Removal):
         if not isinstance(other, Baseline):
             return NotImplemented
         mine, theirs = self.value, other.value
+        if self.frame != other.frame:
+            return False
         if isinstance(mine, Tensor) and isinstance(theirs, Tensor):
             return mine.shape == theirs.shape and bool((mine == theirs).all())
         return not isinstance(mine, Tensor) and not isinstance(theirs, Tensor) and mine == theirs
@@ -160,7 +164,7 @@ class Marginal(Removal):
         if not isinstance(other, Marginal):
             return NotImplemented
         same = self.background.shape == other.background.shape and bool((self.background == other.background).all())
-        return same and self.samples == other.samples
+        return same and self.samples == other.samples and self.frame == other.frame
 
     def __hash__(self) -> int:
         return hash(("marginal", self.background.shape, self.samples))
@@ -389,31 +393,3 @@ def as_tensor(value: Any, where: str) -> Tensor:
     if not bool(torch.isfinite(tensor).all()):
         raise BadInput(f"{where}: the array has NaN or infinite entries; remove or impute them")
     return tensor
-
-
-__all__ = [
-    "Baseline",
-    "Blur",
-    "Custom",
-    "Gaussian",
-    "Independent",
-    "Marginal",
-    "Mean",
-    "Nearest",
-    "Removal",
-    "StandIns",
-    "Uniform",
-    "as_tensor",
-    "baseline",
-    "blur",
-    "conditional",
-    "custom",
-    "gaussian",
-    "independent",
-    "marginal",
-    "mean",
-    "nearest",
-    "of",
-    "rows_of",
-    "uniform",
-]

@@ -144,7 +144,7 @@ class Columns:
         ordered = rows.sort(0).values
         edges = _quartiles(ordered)
         again = -(-_POINTS // len(rows))  # each background row stands for so many points
-        points, bins = ordered.repeat_interleave(again, 0), _bin(ordered, edges).repeat_interleave(again, 0)
+        points, bins = (each.repeat_interleave(again, 0) for each in (ordered, _bin(ordered, edges)))
         if discretise:
             points = _cut_normals(ordered, bins, edges, again)
         categories = tuple(torch.unique(rows[:, i]) if code else None for i, code in enumerate(coded.tolist()))

@@ -33,6 +33,11 @@ class Stratum:
     drawn: int
 
 
+def pairs_of(n: int, size: int) -> int:
+    """How many pairs have a smaller side of this size."""
+    return math.comb(n, size) if 2 * size < n else math.comb(n, size) // 2
+
+
 def plan(n: int, pairs: int, share: str) -> tuple[Stratum, ...]:
     """How many pairs of every size to draw, ``pairs`` in all (or every pair there is).
 
@@ -46,7 +51,7 @@ def plan(n: int, pairs: int, share: str) -> tuple[Stratum, ...]:
         "equal": [1.0 for _ in sizes],
         "uniform": [math.comb(n, s) / 2**n for s in sizes],
     }[share]
-    there = [math.comb(n, s) if 2 * s < n else math.comb(n, s) // 2 for s in sizes]
+    there = [pairs_of(n, s) for s in sizes]
     masses = [m * (1.0 if 2 * s < n else 0.5) for s, m in zip(sizes, mass, strict=True)]
     wanted = _fill(there, masses, min(pairs, sum(there)))
     return tuple(Stratum(s, count, drawn) for s, count, drawn in zip(sizes, there, wanted, strict=True) if drawn)
@@ -72,23 +77,24 @@ def _fill(there: list[int], share: list[float], pairs: int) -> list[int]:
 
 
 @functools.lru_cache(maxsize=4)
-def draw(strata: tuple[Stratum, ...], n: int, seed: int, first_row: int, rows: int) -> tuple[Tensor, Tensor]:
+def draw(
+    strata: tuple[Stratum, ...], n: int, seed: int, first_row: int, rows: int, stream: str = "games.pairs"
+) -> tuple[Tensor, Tensor]:
     """The smaller side of every planned pair, in one random order for each row: (B, m, n) bool, and its size (B, m)."""
     sides = [torch.zeros(rows, 0, n, dtype=torch.bool)]
     which = [torch.zeros(rows, 0, dtype=torch.long)]
     for stratum in strata:
-        sides.append(_subsets(stratum, n, seed, first_row, rows))
+        sides.append(_subsets(stratum, n, seed, first_row, rows, f"{stream}.{stratum.size}"))
         which.append(torch.full((rows, stratum.drawn), stratum.size))
     side, place = torch.cat(sides, 1), torch.cat(which, 1)
-    order = rng.permutation(seed, "games.pairs.order", 0, first_row, rows, side.shape[1])
+    order = rng.permutation(seed, f"{stream}.order", 0, first_row, rows, side.shape[1])
     return side.gather(1, order.unsqueeze(-1).expand_as(side)), place.gather(1, order)
 
 
-def _subsets(stratum: Stratum, n: int, seed: int, first_row: int, rows: int) -> Tensor:
+def _subsets(stratum: Stratum, n: int, seed: int, first_row: int, rows: int, stream: str) -> Tensor:
     """Distinct subsets of one size for each row, (B, drawn, n) bool; of size n / 2 only those that hold player 0."""
     half = 2 * stratum.size == n
-    stream = f"games.pairs.{stratum.size}"
-    if stratum.pairs <= _LISTED:
+    if stratum.pairs <= _LISTED or stratum.drawn == stratum.pairs:
         chosen = _listed(n, stratum.size, half)
         if stratum.drawn == stratum.pairs:
             return chosen.expand(rows, -1, -1)
@@ -97,7 +103,8 @@ def _subsets(stratum: Stratum, n: int, seed: int, first_row: int, rows: int) -> 
     found = [torch.zeros(0, n, dtype=torch.bool) for _ in range(rows)]
     turn, missing = 0, stratum.drawn
     while missing:
-        fresh = _random_subsets(n, stratum.size, half, seed, stream, turn, first_row, rows, missing)
+        # as many for every row, so that a row's draws do not depend on what its neighbours still miss
+        fresh = _random_subsets(n, stratum.size, half, seed, stream, turn, first_row, rows, stratum.drawn)
         for row in range(rows):
             both = torch.cat([found[row], fresh[row]])
             code = [bits.tobytes() for bits in both.numpy()]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from abc import abstractmethod
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from pellucid.core.errors import Unsupported
 from pellucid.core.method import Result
 from pellucid.core.removal import Removal
 from pellucid.core.state import Sums
@@ -22,55 +24,46 @@ from pellucid.games.coalitional import (
     check_players,
     warn_few,
 )
-from pellucid.games.shapley import COVERS, Enumeration, WalkState, enumerated, enumerated_result, shapley_weights
+from pellucid.games.shapley import COVERS, TIMES, Enumeration, WalkState, enumerated, enumerated_result, shapley_weights
 
 MOST_PLAYERS = 2000
 """Players for which least squares is still solved: its normal matrix is n x n for every row."""
+MOST_COALITIONS = 2**20
+"""Coalitions that ``low_order_shap`` still lists."""
 
 
-@dataclass(frozen=True)
 class Pairs(Coalitional):
-    """Pairs planned over all sizes, drawn without replacement, valued chunk by chunk, fitted at the end."""
+    """Planned pairs, valued chunk by chunk and fitted at the end; subclasses are frozen and say which pairs."""
 
-    budget: int
-    removal: Removal
     promise: ClassVar[str | None] = "completeness by construction"
-    share: ClassVar[str] = "kernel"
 
-    @property
-    def _most(self) -> int:
-        """Pairs that the budget pays for; with random stand-ins every pair after the first values nobody afresh."""
-        return (self.budget - 1) // 3 if self.removal.sampled else (self.budget - 2) // 2
-
+    @abstractmethod
     def plan(self, n: int) -> tuple[coalitions.Stratum, ...]:
         """How many pairs of each size."""
-        return coalitions.plan(n, self._most, self.share)
 
-    def _pairs(self, n: int) -> int:
-        """Pairs valued: those planned, all of them several times where stand-ins are random and the budget allows."""
-        planned = sum(stratum.drawn for stratum in self.plan(n))
-        return planned * max(1, self._most // planned) if planned and self.removal.sampled else planned
+    def passes(self, n: int) -> int:
+        """How often the planned pairs are valued, each time on fresh stand-ins."""
+        return 1
+
+    def whole(self, n: int) -> Enumeration | None:
+        """The enumeration of all coalitions where it is due, as for a single player, who has no pairs."""
+        return Enumeration(1, TIMES, self.removal.sampled) if n == 1 else None
 
     def weights(self, n: int) -> Tensor:
         """Exact weights of v(S), by membership and |S|, for the enumeration."""
         return shapley_weights(n)
 
     def rounds(self, n: int) -> int:
-        check_budget(self.name, self.budget, n)
         check_players(self.name, n, MOST_PLAYERS, "permutation_shapley() or shapley_sampling()")
-        whole = self._whole(n)
+        whole = self.whole(n)
         return whole.rounds if whole else max(1, -(-self._pairs(n) // (COALITIONS_PER_CHUNK // 2)))
 
-    def _whole(self, n: int) -> Enumeration | None:
-        """The enumeration of all coalitions where it fits; a single player has no pairs."""
-        sampled = self.removal.sampled
-        if n == 1:
-            return Enumeration(1, self.budget // 2, True) if sampled else Enumeration(1)
-        return Enumeration(n) if enumerated(n, self.budget, sampled) else None
+    def _pairs(self, n: int) -> int:
+        return self.passes(n) * sum(stratum.drawn for stratum in self.plan(n))
 
     def play(self, board: Board, index: int) -> Sums | WalkState | Pieces:
         n, sampled = board.n, self.removal.sampled
-        whole = self._whole(n)
+        whole = self.whole(n)
         if whole:
             return whole.play(board, index, self.weights(n))
         share = COALITIONS_PER_CHUNK // 2
@@ -95,13 +88,17 @@ class Pairs(Coalitional):
         if not isinstance(state, Pieces):
             return enumerated_result(self.name, state)
         fitted = self.fit(state)
-        if not bool(torch.isfinite(fitted.std_error).all()):
-            warn_few(self.name, fitted.pairs)
+        self.doubt(fitted)
         details = {"pairs": fitted.pairs, "terms": fitted.terms, "order": fitted.order}
         details["degrees_of_freedom"] = fitted.freedom
         covers = COVERS + (" and the background" if self.removal.sampled else "")
         base = state["full"][:, 0] - state["total"].mean(1)
         return Result(fitted.values, fitted.std_error, covers, base, details=details)
+
+    def doubt(self, fitted: regression.Fit) -> None:
+        """Say where errors could not be estimated."""
+        if not bool(torch.isfinite(fitted.std_error).all()):
+            warn_few(self.name, fitted.pairs)
 
     def fit(self, state: Pieces) -> regression.Fit:
         """Values and errors from the pairs valued so far."""
@@ -134,7 +131,43 @@ class Pairs(Coalitional):
 
 
 @dataclass(frozen=True)
-class Kernel(Pairs):
+class Drawn(Pairs):
+    """As many pairs as the budget pays for, spread over all sizes, drawn without replacement."""
+
+    budget: int
+    removal: Removal
+    share: ClassVar[str] = "kernel"
+
+    @property
+    def _most(self) -> int:
+        """Pairs that the budget pays for; with random stand-ins every pair after the first values nobody afresh."""
+        return (self.budget - 1) // 3 if self.removal.sampled else (self.budget - 2) // 2
+
+    def plan(self, n: int) -> tuple[coalitions.Stratum, ...]:
+        return coalitions.plan(n, self._most, self.share)
+
+    def passes(self, n: int) -> int:
+        """Several where stand-ins are random and the budget allows."""
+        planned = sum(stratum.drawn for stratum in self.plan(n))
+        return max(1, self._most // planned) if planned and self.removal.sampled else 1
+
+    def whole(self, n: int) -> Enumeration | None:
+        sampled = self.removal.sampled
+        if n == 1:
+            return Enumeration(1, self.budget // 2, sampled)
+        return Enumeration(n) if enumerated(n, self.budget, sampled) else None
+
+    def rounds(self, n: int) -> int:
+        self.check(n)
+        return super().rounds(n)
+
+    def check(self, n: int) -> None:
+        """Refuse a budget that is too small."""
+        check_budget(self.name, self.budget, n)
+
+
+@dataclass(frozen=True)
+class Kernel(Drawn):
     """Weighted least squares on single players (see ``methods.kernel_shap``)."""
 
     tolerance: float | None = None
@@ -151,7 +184,7 @@ class Kernel(Pairs):
 
 
 @dataclass(frozen=True)
-class Regression(Pairs):
+class Regression(Drawn):
     """Ridge regression on single players and triples (see ``methods.regression_shapley``)."""
 
     name: str = "regression_shapley"
@@ -162,7 +195,7 @@ class Regression(Pairs):
 
 
 @dataclass(frozen=True)
-class Banzhaf(Pairs):
+class Banzhaf(Drawn):
     """Least squares on uniformly drawn pairs (see ``methods.banzhaf``)."""
 
     name: str = "banzhaf"
@@ -178,6 +211,42 @@ class Banzhaf(Pairs):
 
     def solve(self, side: Tensor, half: Tensor, weight: Tensor, open_share: Tensor, total: Tensor) -> regression.Fit:
         return regression.linear(side, half, weight, open_share, None)
+
+
+@dataclass(frozen=True)
+class LowOrder(Pairs):
+    """Weighted least squares on the smallest and largest coalitions alone (see ``methods.low_order_shap``)."""
+
+    order: int
+    removal: Removal
+    name: str = "low_order_shap"
+
+    def plan(self, n: int) -> tuple[coalitions.Stratum, ...]:
+        there = [coalitions.pairs_of(n, size) for size in range(1, min(self.order, n // 2) + 1)]
+        return tuple(coalitions.Stratum(size, count, count) for size, count in enumerate(there, 1))
+
+    def whole(self, n: int) -> Enumeration | None:
+        if self.removal.sampled or self.order < n // 2:
+            return super().whole(n)
+        return Enumeration(n)
+
+    def rounds(self, n: int) -> int:
+        count = 2 * self._pairs(n)
+        if count > MOST_COALITIONS:
+            raise Unsupported(
+                f"{self.name}: order {self.order} of {n} players is {count} coalitions, its limit is "
+                f"{MOST_COALITIONS}; use kernel_shap(budget) or permutation_shapley(budget), or a lower order"
+            )
+        return super().rounds(n)
+
+    def settle(self, board: Board, state: Any) -> Result:
+        found = super().settle(board, state)
+        if not isinstance(state, Pieces):
+            return found
+        details = {**found.details, "order": self.order, "exact": False}
+        if self.removal.sampled:
+            return replace(found, covers="the background", details=details)
+        return replace(found, std_error=None, covers=None, details=details)  # nothing was drawn
 
 
 def _log_comb(n: int, s: int) -> float:

@@ -189,13 +189,13 @@ def ridge(design: Tensor, values: Tensor, weight: Tensor, alpha: float, drawn: T
     mass, row = weight.sum(1).reshape(-1, 1, 1), weight.unsqueeze(1)
     centre, level = row @ design / mass, row @ values / mass
     root = weight.sqrt().unsqueeze(-1)
-    x, y = (design - centre) * root, (values - level) * root
+    x, y = torch.sub(design, centre).mul_(root), (values - level) * root
     inverse, rank = _inverse(x.mT @ x, alpha)
     slopes = inverse @ (x.mT @ y)
     residual, influence = y - x @ slopes, x @ inverse
     leverage = (influence * x).sum(2) + weight / mass[:, 0]
     left_out = residual / (1 - leverage.clamp(max=1 - 1e-9)).unsqueeze(-1)
-    error = (influence.square().mT @ (left_out**2 * drawn.unsqueeze(1))).sqrt()
+    error = (influence.square_().mT @ (left_out**2 * drawn.unsqueeze(1))).sqrt()
     poor = (drawn.sum() > 0) & (drawn.sum() - rank < 2)
     error = torch.where(poor.reshape(-1, 1, 1), torch.nan, error)
     spread = (y**2).sum(1)

@@ -61,7 +61,8 @@ class ExportedModel(Model):
 def scripted(module: torch.jit.ScriptModule, options: Options) -> ExportedModel:
     """A TorchScript module, in eval mode on a private copy (which holds parameters of its own)."""
     name = str(getattr(module, "original_name", type(module).__name__))
-    if any(child.training for child in module.modules() if hasattr(child, "training")):
+    training = any(child.training for child in module.modules() if hasattr(child, "training"))
+    if training:
         warnings.warn(
             f"{name} is in train mode; it is computed as in eval mode on a private copy. Call .eval() to say so "
             "yourself",
@@ -79,6 +80,7 @@ def scripted(module: torch.jit.ScriptModule, options: Options) -> ExportedModel:
     if options.device is not None:
         twin = twin.to(options.device)
     model = ExportedModel(name, twin, options)
+    model.was_training = training
     weighted = (child for child in twin.modules() if next(child.parameters(recurse=False), None) is not None)
     model.ids = getattr(next(weighted, None), "original_name", "") in ("Embedding", "EmbeddingBag")
     return model

@@ -38,7 +38,8 @@ class TorchModel(Model):
         home = tensors[0].device if tensors else torch.device("cpu")
         self.device = options.device or home
         self.dtype = next((t.dtype for t in tensors if t.dtype.is_floating_point), None)
-        if any(child.training for child in module.modules()):
+        self.was_training = any(child.training for child in module.modules())
+        if self.was_training:
             warnings.warn(
                 f"{self.name} is in train mode; it is computed as in eval mode on a private replica. Call "
                 ".eval() to say so yourself",

