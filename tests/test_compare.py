@@ -235,7 +235,6 @@ def test_a_method_that_cannot_run_is_listed_with_its_reason(no_digits):
         ({"seed": -1}, "seed must be"),
         ({"target": 3}, "out of range"),
     ],
-    ids=str,
 )
 def test_mistakes(no_digits, options, says):
     with pytest.raises(BadInput, match=says):

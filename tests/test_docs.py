@@ -23,7 +23,7 @@ def test_the_code_of_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     code = blocks(page)
     assert code
-    exec(compile(code, page, "exec"), {"__name__": "page"})
+    exec(compile(code, page, "exec"), {"__name__": __name__})
 
 
 def test_links_between_pages_lead_somewhere():

@@ -16,8 +16,11 @@ LAYERS = (
     {"core"},
     {"models", "games", "gradients", "attack", "spaces", "run", "reporting", "data"},
     {"methods", "metrics", "generative", "audits", "concepts", "influence", "intrinsic", "recourse"},
-    {"comparison"},
     {"api"},
+    {"aggregation", "evaluating", "playing"},
+    {"judging"},
+    {"comparing"},
+    {"checking"},
     {"__init__"},  # the public names
     {"app"},
     {"__main__"},

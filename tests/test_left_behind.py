@@ -48,7 +48,7 @@ class Memory(nets.Pooled):
         Memory.calls += 1
         self.steps += 1
         self.note.append("seen")
-        torch.rand(3), np.random.rand(3), random.random()  # noqa: NPY002, S311 - a model that draws numbers
+        torch.rand(3), np.random.rand(3), random.random()  # noqa: NPY002 - a model that draws numbers
         if Memory.calls == Memory.breaks:
             raise RuntimeError("out of luck")
         return self.relu(self.conv2(self.relu(1.5 * x - 0.1)))

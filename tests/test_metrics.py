@@ -426,7 +426,6 @@ def test_a_background_is_averaged_over():
         (methods.saliency(), 0.0, False),
         (methods.random_attribution(), 0.0, False),
     ],
-    ids=str,
 )
 @pytest.mark.filterwarnings("ignore::pellucid.Unreliable")
 def test_a_reference_that_is_the_methods_own_baseline_is_marked(method, reference, matched, tmp_path):
@@ -580,7 +579,6 @@ def test_what_cannot_be_scored():
         ([3], "expected a metric"),
         ([metrics.insertion], "expected a metric"),
     ],
-    ids=str,
 )
 def test_what_is_no_metric(asked, says):
     net, x = picture_net(), rows(2, 2, 6, 6)
@@ -602,7 +600,6 @@ def test_what_is_no_metric(asked, says):
         ({"reference": "black"}, "'black' is not known"),
         ({"reference": np.nan}, "finite"),
     ],
-    ids=str,
 )
 @BOTH
 def test_settings_are_checked(metric, settings, says):

@@ -130,7 +130,7 @@ def test_groups_of_columns_of_a_frame():
     assert e.to_dataframe()["feature"].tolist() == ["who", "what"] * 3
 
 
-@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.int8, torch.int64, torch.int32], ids=str)
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.int8, torch.int64, torch.int32])
 def test_labels_like_one_row_or_like_its_positions(dtype):
     plane = np.array([[0, 0, 1], [2, -1, 1]])
     x = rows(2, 3, 2, 3)
@@ -262,7 +262,6 @@ def test_saved_players_come_back(tmp_path):
         ("grid", "expected players"),
         (3, "expected players"),
     ],
-    ids=str,
 )
 def test_what_is_no_division_of_a_row_of_three(by, says):
     with pytest.raises(BadInput, match=says):

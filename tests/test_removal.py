@@ -53,7 +53,7 @@ def test_a_number_fills_everything(value):
     assert (stand_in(value, rows(2, 3, 4, 4)) == np.full((2, 3, 4, 4), float(value))).all()
 
 
-@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor, list, lambda a: a.astype(np.float32)], ids=str)
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor, list, lambda a: a.astype(np.float32)])
 def test_an_array_like_one_row_serves_all_rows(kind):
     x, value = rows(3, 5), np.round(np.random.default_rng(0).random(5), 2)
     assert np.allclose(stand_in(kind(value), x), np.broadcast_to(value, (3, 5)), atol=1e-7)
@@ -92,7 +92,6 @@ def test_a_removal_passes_through_and_names_stand_for_recipes():
         (torch.ones(5, dtype=torch.complex64), "real numbers"),
         (object(), "array of numbers"),
     ],
-    ids=str,
 )
 def test_what_cannot_stand_in(value, says):
     with pytest.raises(BadInput, match=says):
@@ -223,9 +222,7 @@ def test_marginal_averages_f_over_all_rows_exactly():
         assert np.allclose(e.values[:, i], expected, atol=1e-14)
 
 
-@pytest.mark.parametrize(
-    ("draws", "low", "high"), [(3, 0, 1), (7, 1, 1), (14, 2, 2), (17, 2, 3)], ids=lambda number: str(number)
-)
+@pytest.mark.parametrize(("draws", "low", "high"), [(3, 0, 1), (7, 1, 1), (14, 2, 2), (17, 2, 3)], ids=str)
 def test_a_balanced_sample_uses_each_row_once_a_pass(draws, low, high):
     used = shares(7, lambda b: removal.marginal(b, draws=draws)) * draws
     assert np.allclose(used, np.round(used))
@@ -280,7 +277,6 @@ def test_more_than_a_thousand_rows_are_refused_with_the_way_out():
         (np.zeros((4, 2)), None, r"shaped like x, \(3,\); got \(2,\)"),
         (np.zeros((4, 2)), 2, r"shaped like x, \(3,\); got \(2,\)"),
     ],
-    ids=str,
 )
 def test_what_is_no_background(background, draws, says):
     with pytest.raises(BadInput, match=says):

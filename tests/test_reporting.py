@@ -725,6 +725,15 @@ def test_a_lead_that_may_be_luck_is_not_called_a_lead():
     assert re.search(r"its lead over Input × gradient \(0\.0\d, −0\.33 to 0\.34\) may be luck", text)
 
 
+@pytest.mark.parametrize(("p", "low"), [(0.2, 0.1), (0.01, -0.1)])
+def test_what_may_be_chance_is_not_called_significant(p, low):
+    c = photo_comparison(12)
+    rows = tuple({**row, "p_wilcoxon_holm": p, "low": low} for row in c.test_rows)
+    text = " ".join(sentences.plain(s) for s in belief.belief(replace(c, test_rows=rows), "c1").sentences)
+    assert "significantly" not in text
+    assert "Best by insertion: Integrated gradients, yet not clearly better than random order" in text
+
+
 def test_no_trusted_method_is_admitted():
     assert "no method earned trust" in belief.belief(broken(), "c1").caption
 

@@ -342,8 +342,8 @@ def _comparison(
         "forward_seconds": rates.forward,
         "backward_seconds": None if math.isnan(rates.backward) else rates.backward,
         "basis": (
-            f"This is an estimate: model time measured on calls of {rates.rows} rows{rates.how}, times the rows that would be "
-            "computed; work outside the model and the check on tagged digits are not in it."
+            f"This is an estimate: model time measured on calls of {rates.rows} rows{rates.how}, times the rows that "
+            "would be computed; work outside the model and the check on tagged digits are not in it."
         ),
     }
 

@@ -58,10 +58,10 @@ def evaluate(
 
 
 def pick_metrics(metrics: Sequence[Metric | str] | Metric | str | None) -> dict[str, Metric]:
-    """Metrics by a label that is unique, from values or names; all of the catalogue by default."""
+    """Metrics by a label that is unique, from values or names; insertion, deletion and completeness by default."""
     catalogue = {recipe.__name__: recipe for recipe in recipes.CATALOGUE}
     if metrics is None:
-        metrics = list(catalogue)
+        metrics = [recipe() for recipe in recipes.DEFAULT]
     chosen: list[Metric] = []
     for metric in [metrics] if isinstance(metrics, (Metric, str)) else list(metrics):
         if isinstance(metric, str):

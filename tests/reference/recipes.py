@@ -12,7 +12,7 @@ def names():
 
 
 def instance(name, background):
-    """A recipe's method, small, with the background it may ask for; any other argument without a default is a gap here."""
+    """A recipe's method, small, with the background it may ask for; another argument without a default is a gap."""
     offered = {**SMALL, "background": background}
     parameters = inspect.signature(getattr(methods, name)).parameters
     missing = [each for each, p in parameters.items() if p.default is p.empty and each not in offered]

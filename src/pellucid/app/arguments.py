@@ -48,7 +48,7 @@ def call(function: Callable[..., Any], options: str) -> Any:
     for option, text in _pairs(options):
         option = next(iter(parameters), "") if option is None else option
         if option not in parameters:
-            raise BadInput(f"{name}: {option!r} is not one of its options; have {_offer(parameters)}")
+            raise BadInput(f"{name}: {option!r} is not one of its options; have {offer(parameters) or 'none'}")
         if option in given:
             raise BadInput(f"{name}: {option!r} is given twice")
         given[option] = convert(text, parameters[option].annotation, f"{name}: {option}")
@@ -67,7 +67,7 @@ def signature(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 def convert(text: str, hint: Any, where: str) -> Any:
     """A text as a value of an annotated type; where the annotation says nothing, as what it looks like.
 
-    >>> convert("128", int, "steps"), convert("none", float | None, "tolerance"), convert("0,.5,1", tuple[float, ...], "fractions")
+    >>> convert("128", int, "steps"), convert("none", float | None, "at"), convert("0,.5,1", tuple[float, ...], "at")
     (128, None, (0.0, 0.5, 1.0))
     """
     union = isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
@@ -88,7 +88,9 @@ def convert(text: str, hint: Any, where: str) -> Any:
         if kind is not type(None):
             return literal(text, where)
     words = {bool: "true or false", int: "a whole number", float: "a number"}
-    expected = " or ".join(words.get(one, "none" if one is type(None) else getattr(one, "__name__", str(one))) for one in hints)
+    expected = " or ".join(
+        words.get(one, "none" if one is type(None) else getattr(one, "__name__", str(one))) for one in hints
+    )
     raise BadInput(f"{where} must be {expected}, got {text!r}")
 
 
@@ -107,9 +109,11 @@ def literal(text: str, where: str) -> Any:
         return array(Path(plain), where)
     called = _CALL.fullmatch(plain)
     if called is not None:
-        return _removal(*called.groups(), where)
+        return _removal(called[1], called[2], where)
     parts = _elements(plain)
-    return plain if len(parts) == 1 and not plain.startswith(("(", "[")) else tuple(literal(part, where) for part in parts)
+    return (
+        plain if len(parts) == 1 and not plain.startswith(("(", "[")) else tuple(literal(part, where) for part in parts)
+    )
 
 
 def array(path: Path, where: str) -> Any:
@@ -127,7 +131,9 @@ def array(path: Path, where: str) -> Any:
     try:
         return np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise BadInput(f"{where}: {str(path)!r} cannot be read as an array of numbers ({error}); write it " "with numpy.save") from None
+        raise BadInput(
+            f"{where}: {str(path)!r} cannot be read as an array of numbers ({error}); write it with numpy.save"
+        ) from None
 
 
 def lines(path: Path, where: str) -> tuple[str, ...]:
@@ -220,7 +226,6 @@ def _split(text: str) -> list[str]:
     return [piece for piece in pieces if piece.strip()]
 
 
-def _offer(parameters: dict[str, inspect.Parameter]) -> str:
-    if not parameters:
-        return "none"
+def offer(parameters: dict[str, inspect.Parameter]) -> str:
+    """Parameters with their defaults, as they are written in a call."""
     return ", ".join(p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in parameters.values())

@@ -8,6 +8,7 @@ from typing import Any
 
 from pellucid import methods as method_recipes
 from pellucid import metrics as metric_recipes
+from pellucid.app import arguments
 from pellucid.core.errors import BadInput, listing
 
 _ANY = {"background": ((0.0,),), "layer": "layer"}
@@ -71,5 +72,4 @@ def _first_line(recipe: Callable[..., Any]) -> str:
 
 
 def _call(recipe: Callable[..., Any]) -> str:
-    parameters = inspect.signature(recipe).parameters.values()
-    return f"{recipe.__name__}({', '.join(p.name if p.default is p.empty else f'{p.name}={p.default!r}' for p in parameters)})"
+    return f"{recipe.__name__}({arguments.offer(arguments.signature(recipe))})"

@@ -16,22 +16,35 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pellucid import __version__
-from pellucid.app import arguments, loading
-from pellucid.app.console import Console, Voice, jsonable
+from pellucid.app import arguments, loading, summaries
+from pellucid.app.console import Console, jsonable
 from pellucid.app.flags import From, expand
 from pellucid.app.outputs import Outputs
 from pellucid.core.errors import BadInput, listing
 
 if TYPE_CHECKING:
-    from pellucid.core.comparison import Comparison
     from pellucid.core.explanation import Explanation
 
-ModelText = Annotated[str, typer.Argument(metavar="MODEL", help="package.module:factory, or a .onnx, .pt or " ".pt2 file. Naming a factory runs its code.")]
-InputTexts = Annotated[list[str], typer.Argument(metavar="INPUTS...", help="Images, folders of images, .npy " "or .csv files (first row: column names).")]
-MetricTexts = Annotated[
-    list[str] | None, typer.Option("--metric", "--metrics", help="As insertion:reference=uniform,grid=7; may " "be repeated. All by default.")
+PLOTS = (".png", ".svg", ".pdf", ".jpg")
+
+ModelText = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="package.module:factory, or a .onnx, .pt or .pt2 file. Naming a factory runs its code."
+    ),
 ]
-Speaking = Annotated[Voice, From(Voice, "Output")]
+InputTexts = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="INPUTS...", help="Images, folders of images, .npy or .csv files (first row: column names)."
+    ),
+]
+MetricTexts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metric", "--metrics", help="As insertion:reference=uniform,grid=7; may be repeated. All by default."
+    ),
+]
 Read = Annotated[loading.Reading, From(loading.Reading, "Inputs")]
 Wrapping = Annotated[dict[str, Any], From("pellucid.models:wrap", "Model", without=("net",))]
 Running = Annotated[dict[str, Any], From("pellucid.core.budget:Run", "Run", without=("progress",))]
@@ -41,45 +54,52 @@ Target = Annotated[dict[str, Any], From("pellucid.core.target:Target", "Question
 def explain(
     model: ModelText,
     inputs: InputTexts,
-    voice: Speaking,
+    console: Console,
     reading: Read,
     wrapping: Wrapping,
     running: Running,
     asking: Annotated[dict[str, Any], From("pellucid.api:explain", "Question", only=("target", "players", "seed"))],
     reads: Target,
-    method: Annotated[str, typer.Option("--method", "-m", help="As integrated_gradients:steps=128; see " "`pellucid methods`.")] = "integrated_gradients",
+    method: Annotated[
+        str, typer.Option("--method", "-m", help="As integrated_gradients:steps=128; see `pellucid methods`.")
+    ] = "integrated_gradients",
     out: Annotated[Path, typer.Option("--out", "-o", help="Where the numbers go (.npz).")] = Path("explanation.npz"),
     html: Annotated[Path | None, typer.Option("--html", help="Also write a page.")] = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="Also draw it (.png, .svg, .pdf).")] = None,
     top: Annotated[int, typer.Option("--top", help="How many features to print for each row.", min=0)] = 5,
 ) -> None:
     """Why does the model give this output at each input? One method's numbers, kept in a file."""
-    console = Console(voice)
-    with console.session():
-        outputs = Outputs(out, html, plot)
-        import pellucid
+    outputs = Outputs(out, html, plot)
+    if plot is not None and plot.suffix.lower() not in PLOTS:
+        raise BadInput(f"--plot: expected a file that ends in {', '.join(PLOTS)}, got {str(plot)!r}")
+    import pellucid
 
-        chosen = _one_method(method)
-        wrapped, batch = loading.model(model, wrapping), loading.inputs(inputs, reading)
-        asking["target"] = _target(asking.get("target"), reads)
-        e = pellucid.explain(wrapped, batch.x, chosen, run=pellucid.Run(**running, progress=console.progress), **asking)
-        with outputs.staged() as (numbers, page, figure):
-            if numbers is not None:
-                e.save(numbers)
-            if page is not None:
-                _page(page, [e], [batch.names], None)
-            if figure is not None:
-                e.plot().savefig(figure)
-        shown = e.top(top)
-        shown["row"] = [batch.names[row] for row in shown["row"]]
-        written = [str(path) for path in outputs.targets if path is not None]
-        console.result({**_described(e), "rows": batch.names, "top": shown, "files": written}, _heading(e), shown, *map(_wrote, written))
+    chosen = _one_method(method)
+    wrapped, batch = loading.model(model, wrapping), loading.inputs(inputs, reading)
+    asking["target"] = _target(asking.get("target"), reads)
+    e = pellucid.explain(wrapped, batch.x, chosen, run=pellucid.Run(**running, progress=console.progress), **asking)
+    with outputs.staged() as (numbers, page, figure):
+        if numbers is not None:
+            e.save(numbers)
+        if page is not None:
+            _page(page, [e], [batch.names], None)
+        if figure is not None:
+            e.plot().savefig(figure)
+    shown = e.top(top)
+    shown["row"] = [batch.names[row] for row in shown["row"]]
+    written = [str(path) for path in outputs.targets if path is not None]
+    console.result(
+        {**summaries.described(e), "rows": batch.names, "top": shown, "files": written},
+        summaries.heading(e),
+        shown,
+        *map(summaries.wrote, written),
+    )
 
 
 def compare(
     model: ModelText,
     inputs: InputTexts,
-    voice: Speaking,
+    console: Console,
     reading: Read,
     wrapping: Wrapping,
     running: Running,
@@ -87,7 +107,13 @@ def compare(
     grouping: Annotated[dict[str, Any], From("pellucid.api:explain", "Question", only=("players",))],
     reads: Target,
     methods: Annotated[
-        list[str] | None, typer.Option("--method", "--methods", "-m", help="As saliency,smooth_grad:samples=20; may be repeated. What applies, by default.")
+        list[str] | None,
+        typer.Option(
+            "--method",
+            "--methods",
+            "-m",
+            help="As saliency,smooth_grad:samples=20; may be repeated. What applies, by default.",
+        ),
     ] = None,
     metrics: MetricTexts = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Where the report goes (.html).")] = Path("comparison.html"),
@@ -99,39 +125,46 @@ def compare(
 
     With --players, methods that take features away use these players; the others explain every entry.
     """
-    console = Console(voice)
-    with console.session():
-        outputs = Outputs(out, csv)
-        import pellucid
+    outputs = Outputs(out, csv)
+    import pellucid
 
-        chosen = None if not methods else _methods(methods)
-        scores = None if not metrics else _metrics(metrics)
-        wrapped, batch = loading.model(model, wrapping), loading.inputs(inputs, reading)
-        run = pellucid.Run(**running, progress=console.progress)
-        asking["target"] = _target(asking.get("target"), reads)
-        if grouping and chosen is not None:
-            chosen = [
-                pellucid.explain(wrapped, batch.x, m, target=asking["target"], seed=asking.get("seed", 0), run=run, **grouping)
-                if m.access == "predictions" and not m.control
-                else m
-                for m in chosen
-            ]
-        about = {"data": ", ".join(inputs), "command": _command()} | ({"title": title} if title else {})
-        found = pellucid.compare(wrapped, batch.x, chosen, scores, run=run, about=about, **asking)
-        found = dataclasses.replace(found, names=batch.names)
-        with outputs.staged() as (page, table):
-            if page is not None:
-                found.report(page)
-            if table is not None:
-                found.summary().to_csv(table, index=False)
-        written = [str(path) for path in outputs.targets if path is not None]
-        console.result({**_compared(found), "files": written}, _verdicts(found), *map(_wrote, written))
+    chosen = None if not methods else _methods(methods)
+    scores = None if not metrics else _metrics(metrics)
+    wrapped, batch = loading.model(model, wrapping), loading.inputs(inputs, reading)
+    run = pellucid.Run(**running, progress=console.progress)
+    asking["target"] = _target(asking.get("target"), reads)
+    if grouping:
+        if chosen is None:
+            raise BadInput("--players needs --methods: name those that take features away, such as feature_ablation")
+        chosen = [
+            pellucid.explain(
+                wrapped, batch.x, m, target=asking["target"], seed=asking.get("seed", 0), run=run, **grouping
+            )
+            if m.access == "predictions" and not m.control
+            else m
+            for m in chosen
+        ]
+    about = {"data": ", ".join(inputs), "command": _command()} | ({"title": title} if title else {})
+    found = pellucid.compare(wrapped, batch.x, chosen, scores, run=run, about=about, **asking)
+    found = dataclasses.replace(found, names=batch.names)
+    with outputs.staged() as (page, table):
+        if page is not None:
+            found.report(page)
+        if table is not None:
+            found.summary().to_csv(table, index=False)
+    written = [str(path) for path in outputs.targets if path is not None]
+    console.result(
+        {**summaries.compared(found), "files": written}, summaries.verdicts(found), *map(summaries.wrote, written)
+    )
 
 
 def evaluate(
     model: ModelText,
-    explanations: Annotated[list[Path], typer.Argument(metavar="EXPLANATIONS...", help="Files that `pellucid " "explain` wrote, of the same inputs.")],
-    voice: Speaking,
+    explanations: Annotated[
+        list[Path],
+        typer.Argument(metavar="EXPLANATIONS...", help="Files that `pellucid explain` wrote, of the same inputs."),
+    ],
+    console: Console,
     wrapping: Wrapping,
     running: Running,
     asking: Annotated[dict[str, Any], From("pellucid.evaluating:evaluate", "Question", only=("seed",))],
@@ -139,82 +172,80 @@ def evaluate(
     csv: Annotated[Path | None, typer.Option("--csv", help="Also write the table to a file.")] = None,
 ) -> None:
     """How good is an explanation? Scores of explanations that were made before."""
-    console = Console(voice)
-    with console.session():
-        outputs = Outputs(csv)
-        import pellucid
+    outputs = Outputs(csv)
+    import pellucid
 
-        chosen = None if not metrics else _metrics(metrics)
-        loaded = _loaded(explanations)
-        wrapped = loading.model(model, wrapping)
-        scores = pellucid.evaluate(wrapped, loaded, chosen, run=pellucid.Run(**running, progress=console.progress), **asking)
-        with outputs.staged() as (table,):
-            if table is not None:
-                scores.table.to_csv(table, index=False)
-        written = [str(path) for path in outputs.targets if path is not None]
-        shown = scores.summary()[["metric", "method", "rank", "mean", "low", "high", "direction", "status"]]
-        console.result({"table": scores.table, "cost": scores.cost, "files": written}, shown, *map(_wrote, written))
+    chosen = None if not metrics else _metrics(metrics)
+    loaded = _loaded(explanations)
+    wrapped = loading.model(model, wrapping)
+    scores = pellucid.evaluate(
+        wrapped, loaded, chosen, run=pellucid.Run(**running, progress=console.progress), **asking
+    )
+    with outputs.staged() as (table,):
+        if table is not None:
+            scores.table.to_csv(table, index=False)
+    written = [str(path) for path in outputs.targets if path is not None]
+    shown = scores.summary()[["metric", "method", "rank", "mean", "low", "high", "direction", "status"]]
+    console.result(
+        {"table": scores.table, "cost": scores.cost, "files": written}, shown, *map(summaries.wrote, written)
+    )
 
 
-def check(model: ModelText, inputs: InputTexts, voice: Speaking, reading: Read, wrapping: Wrapping) -> None:
+def check(model: ModelText, inputs: InputTexts, console: Console, reading: Read, wrapping: Wrapping) -> None:
     """Which methods apply to this model, which do not and why; what is odd about it; what a comparison would cost."""
-    console = Console(voice)
-    with console.session():
-        import pellucid
+    import pellucid
 
-        found = pellucid.check(loading.model(model, wrapping), loading.inputs(inputs, reading).x)
-        console.result(found.to_dict(), str(found))
+    found = pellucid.check(loading.model(model, wrapping), loading.inputs(inputs, reading).x)
+    console.result(found.to_dict(), str(found))
 
 
 def methods(
-    voice: Speaking,
+    console: Console,
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A method or metric to read about.")] = None,
 ) -> None:
     """The methods and metrics there are: what each needs, what it promises, and how its values are ranked."""
-    console = Console(voice)
-    with console.session():
-        from pellucid.app import catalogue
+    from pellucid.app import catalogue
 
-        if name is not None:
-            found = catalogue.entry(name)
-            console.result(found, f"{found['call']}\n\n{found['text']}")
-            return
-        every = {"methods": catalogue.methods(), "metrics": catalogue.metrics()}
-        import pandas as pd
+    if name is not None:
+        found = catalogue.entry(name)
+        console.result(found, f"{found['call']}\n\n{found['text']}")
+        return
+    every = {"methods": catalogue.methods(), "metrics": catalogue.metrics()}
+    import pandas as pd
 
-        console.result(every, *(pd.DataFrame(jsonable(rows)).drop(columns="call") for rows in every.values()))
+    console.result(every, *(pd.DataFrame(jsonable(rows)).drop(columns="call") for rows in every.values()))
 
 
 def report(
     out: Annotated[Path, typer.Argument(metavar="OUT.html", help="Where the page goes.")],
-    explanations: Annotated[list[Path], typer.Argument(metavar="EXPLANATIONS...", help="Files that `pellucid explain` wrote.")],
-    voice: Speaking,
+    explanations: Annotated[
+        list[Path], typer.Argument(metavar="EXPLANATIONS...", help="Files that `pellucid explain` wrote.")
+    ],
+    console: Console,
     title: Annotated[str | None, typer.Option("--title", help="Title of the page.")] = None,
 ) -> None:
     """One page from explanations that were made before; it needs no model."""
-    console = Console(voice)
-    with console.session():
-        outputs = Outputs(out)
-        loaded = _loaded(explanations)
-        with outputs.staged() as (page,):
-            if page is not None:
-                _page(page, loaded, None, title)
-        console.result({"report": str(out), "explanations": [_described(e) for e in loaded]}, _wrote(str(out)))
+    outputs = Outputs(out)
+    loaded = _loaded(explanations)
+    with outputs.staged() as (page,):
+        if page is not None:
+            _page(page, loaded, None, title)
+    console.result(
+        {"report": str(out), "explanations": [summaries.described(e) for e in loaded]}, summaries.wrote(str(out))
+    )
 
 
 def demo(
-    voice: Speaking,
+    console: Console,
     settings: Annotated[dict[str, Any], From("pellucid.app.demo:Settings", "Demo")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the report.")] = Path("pellucid-demo"),
 ) -> None:
     """Real photos and real digits explained and judged: writes one page, in at most three minutes on two cores."""
-    console = Console(voice)
-    with console.session():
-        from pellucid.app import demo as demonstration
+    from pellucid.app import demo as demonstration
 
-        chosen = demonstration.Settings(**settings)
-        found = demonstration.write(out, chosen, console)
-        console.result(found, found["report"])
+    chosen = demonstration.Settings(**settings)
+    found = demonstration.write(out, chosen, console)
+    console.result(found, found["report"])
 
 
 COMMANDS = (explain, compare, evaluate, check, methods, report, demo)
@@ -235,7 +266,11 @@ def application(wanted: Sequence[str] = ()) -> typer.Typer:
         app.command()(expand(command) if command.__name__ in wanted else _named(command))
 
     @app.callback()
-    def about(version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)] = False) -> None:
+    def about(
+        version: Annotated[
+            bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)
+        ] = False,
+    ) -> None:
         """Explain any model's prediction, and measure how far each explanation can be trusted."""
 
     return app
@@ -278,7 +313,9 @@ def _metrics(texts: Sequence[str]) -> list[Any]:
 def _one_method(text: str) -> Any:
     chosen = _methods([text])
     if len(chosen) != 1:
-        raise BadInput(f"--method: expected one method, got {listing(m.name for m in chosen)}; `pellucid " "compare` takes several")
+        raise BadInput(
+            f"--method: expected one method, got {listing(m.name for m in chosen)}; `pellucid compare` takes several"
+        )
     return chosen[0]
 
 
@@ -294,7 +331,9 @@ def _loaded(paths: Sequence[Path]) -> list[Explanation]:
     return [load(path) for path in paths]
 
 
-def _page(path: Path, explanations: list[Explanation], names: Sequence[tuple[str, ...]] | None, title: str | None) -> None:
+def _page(
+    path: Path, explanations: list[Explanation], names: Sequence[tuple[str, ...]] | None, title: str | None
+) -> None:
     from pellucid.reporting import html
 
     chapters = html.loose(explanations)
@@ -310,56 +349,5 @@ def _command() -> str:
     return shlex.join(["pellucid", *sys.argv[1:]])
 
 
-def _wrote(path: str) -> str:
-    return f"wrote {path}"
-
-
-def _described(e: Explanation) -> dict[str, Any]:
-    """What an explanation is, without its arrays of features."""
-    relative = e.residual_relative
-    return {
-        "method": e.method,
-        "target": e.target,
-        "seed": e.seed,
-        "shape": e.values.shape,
-        "outputs": e.outputs,
-        "base_values": e.base_values,
-        "residual_relative": relative,
-        "cost": e.cost,
-        "versions": e.versions,
-    }
-
-
-def _heading(e: Explanation) -> str:
-    relative = e.residual_relative
-    import numpy as np
-
-    residual = "promises no sum" if relative is None else f"largest relative residual {np.nanmax(relative):.1e}"
-    cost = f"{e.cost['forwards']} forwards, {e.cost['backwards']} backwards, {e.cost['seconds']:.1f} s"
-    return f"{e.method['name']} of {len(e)} rows, values {' x '.join(map(str, e.values.shape))}; {residual}; {cost}"
-
-
-def _compared(found: Comparison) -> dict[str, Any]:
-    return {
-        "summary": found.summary(),
-        "verdicts": [{"method": v.method, "verdict": v.word, "reason": v.reason} for v in found.decided],
-        "checks": found.verdicts(),
-        "tests": found.tests(),
-        "disagreement": found.disagreement(),
-        "refused": found.refused,
-        "about": found.about,
-    }
-
-
-def _verdicts(found: Comparison) -> Any:
-    import pandas as pd
-
-    rows = [{"method": v.method, "verdict": v.word, "why": v.reason} for v in found.decided]
-    rows += [{"method": name, "verdict": "refused", "why": reason} for name, reason in found.refused.items()]
-    return pd.DataFrame(rows)
-
-
 if __name__ == "__main__":
     main()
-
-

@@ -10,7 +10,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from pellucid.core.errors import BadInput, Unreliable, Unsupported
 
@@ -53,7 +53,13 @@ class Console:
         # A model may print; where the result is for a machine, that goes to stderr with the rest.
         aside = contextlib.redirect_stdout(sys.stderr) if self.voice.json else contextlib.nullcontext()
         with warnings.catch_warnings(), aside:
-            for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ImportWarning, ResourceWarning):
+            for category in (
+                DeprecationWarning,
+                PendingDeprecationWarning,
+                FutureWarning,
+                ImportWarning,
+                ResourceWarning,
+            ):
                 warnings.simplefilter("ignore", category)
             warnings.simplefilter("always", UserWarning)
             warnings.showwarning = self._warned
@@ -64,7 +70,7 @@ class Console:
                 code = _code(error)
                 if self.voice.debug:
                     sys.stderr.write(traceback.format_exc())
-                self._line("error", _one_line(error, named=code == FAILED))
+                self._line("error", _one_line(error))
                 if code == FAILED and not self.voice.debug:
                     self._line("hint", "--debug shows where it came from")
             finally:
@@ -105,7 +111,15 @@ class Console:
             self._bars.close()
             self._bars = None
 
-    def _warned(self, message: Warning | str, category: type[Warning], *_where: Any) -> None:
+    def _warned(
+        self,
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         text = " ".join(str(message).split())
         if text not in self.warnings:
             self.warnings.append(text)
@@ -197,11 +211,13 @@ def _cell(entry: Any) -> str:
 
 
 def _code(error: Exception) -> int:
-    return USAGE if isinstance(error, BadInput) else UNSUPPORTED if isinstance(error, Unsupported) else FAILED
+    if isinstance(error, BadInput):
+        return (
+            FAILED if str(error).startswith("the model raised ") else USAGE
+        )  # then it may be the model's fault or x's
+    return UNSUPPORTED if isinstance(error, Unsupported) else FAILED
 
 
-def _one_line(error: Exception, named: bool) -> str:
+def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}".rstrip(": ") if named else text
-
-
+    return text if isinstance(error, (BadInput, Unsupported)) else f"{type(error).__name__}: {text}".rstrip(": ")

@@ -14,9 +14,12 @@ from typing import Any
 
 import torch
 
-from pellucid import aggregate, compare, data, explain, methods, metrics, players, wrap
+from pellucid import data, methods, metrics, players
+from pellucid.aggregation import aggregate
+from pellucid.api import explain
 from pellucid.app.console import Console
 from pellucid.app.outputs import Outputs
+from pellucid.comparing import compare
 from pellucid.core.budget import Run
 from pellucid.core.comparison import Comparison
 from pellucid.core.errors import BadInput, Unsupported
@@ -24,6 +27,7 @@ from pellucid.core.method import Method
 from pellucid.core.model import Model
 from pellucid.data import Examples
 from pellucid.metrics.metric import Metric
+from pellucid.models import wrap
 
 TITLE = "Why this prediction, and which explanation to believe"
 PAIR = (metrics.insertion, metrics.deletion)
@@ -175,12 +179,23 @@ def write(out: Path, settings: Settings, console: Console) -> dict[str, Any]:
 def _compared(plan: Plan, settings: Settings, run: Run) -> Comparison:
     """The comparison of a chapter, with the aggregate of some of its methods."""
     model, x, seed = plan.model, plan.examples.x, settings.seed
-    given = {label: explain(model, x, method, players=plan.cells, seed=seed, run=run) for label, method in plan.by_cell.items()}
-    parts = [given[label] if label in given else explain(model, x, plan.methods[label], seed=seed, run=run) for label in plan.together]
+    given = {
+        label: explain(model, x, method, players=plan.cells, seed=seed, run=run)
+        for label, method in plan.by_cell.items()
+    }
+    parts = [
+        given[label] if label in given else explain(model, x, plan.methods[label], seed=seed, run=run)
+        for label in plan.together
+    ]
     found = compare(
         model,
         x,
-        methods={**plan.methods, **given, "aggregate": aggregate(parts), "random_attribution": methods.random_attribution()},
+        methods={
+            **plan.methods,
+            **given,
+            "aggregate": aggregate(parts),
+            "random_attribution": methods.random_attribution(),
+        },
         metrics=plan.metrics,
         seed=seed,
         run=run,

@@ -1,9 +1,9 @@
 """Flags made from the parameters of functions and the fields of dataclasses, so that none is written twice.
 
-A command is a function. A parameter annotated with ``From(...)`` stands for all parameters of another function or
-dataclass, each of which becomes a flag; the command receives what the user gave, as a dict (or as the dataclass, if it
-is annotated so). The source may be named by text, and is then imported only when the flags are needed: ``pellucid
---help`` loads no torch.
+A command is a function of its console and more. A parameter annotated with ``From(...)`` stands for all parameters of
+another function or dataclass, each of which becomes a flag; the command receives what the user gave, as a dict (or as
+the dataclass, if it is annotated so). The source may be named by text, and is then imported only when the flags are
+needed: ``pellucid --help`` loads no torch.
 """
 
 from __future__ import annotations
@@ -20,8 +20,14 @@ from typing import Annotated, Any
 import typer
 
 from pellucid.app import arguments
+from pellucid.app.console import Console, Voice
 
-_BY_NAME = {"labels": arguments.labels, "players": arguments.division, "target": arguments.target, "truth": arguments.target}
+_BY_NAME = {
+    "labels": arguments.labels,
+    "players": arguments.division,
+    "target": arguments.target,
+    "truth": arguments.target,
+}
 _PLAIN = {bool: bool, int: int, float: float}
 
 
@@ -46,7 +52,9 @@ class From:
     def parameters(self) -> dict[str, inspect.Parameter]:
         """The parameters that become flags."""
         every = arguments.signature(self.callable)
-        return {name: p for name, p in every.items() if (not self.only or name in self.only) and name not in self.without}
+        return {
+            name: p for name, p in every.items() if (not self.only or name in self.only) and name not in self.without
+        }
 
     def flags(self) -> list[inspect.Parameter]:
         """One optional keyword for Typer for each parameter; None means not given."""
@@ -83,25 +91,29 @@ class From:
 
 
 def expand(command: Callable[..., None]) -> Callable[..., None]:
-    """The command as Typer wants it: a flat function with one parameter a flag."""
+    """The command as Typer wants it: a flat function with one parameter a flag, run inside a session of its console."""
+    voice = From(Voice, "Output")
     groups: dict[str, tuple[From, Any]] = {}
     flat: list[inspect.Parameter] = []
     for p in inspect.signature(command, eval_str=True).parameters.values():
-        base, *extra = typing.get_args(p.annotation) if typing.get_origin(p.annotation) is Annotated else (p.annotation,)
-        group = next((entry for entry in extra if isinstance(entry, From)), None)
-        if group is None:
-            flat.append(p.replace(kind=p.KEYWORD_ONLY))
-        else:
-            groups[p.name] = (group, base)
+        parts = typing.get_args(p.annotation) if typing.get_origin(p.annotation) is Annotated else (p.annotation,)
+        group = next((part for part in parts if isinstance(part, From)), None)
+        if group is not None:
+            groups[p.name] = (group, parts[0])
             flat += group.flags()
+        elif p.annotation is not Console:
+            flat.append(p.replace(kind=p.KEYWORD_ONLY))
 
     def run(**given: Any) -> None:
-        built: dict[str, Any] = {}
-        for name, (group, base) in groups.items():
-            collected = group.collect(given)
-            built[name] = base(**collected) if is_dataclass(base) else collected
-        command(**given, **built)
+        console = Console(Voice(**voice.collect(given)))
+        with console.session():
+            built: dict[str, Any] = {}
+            for name, (group, kind) in groups.items():
+                collected = group.collect(given)
+                built[name] = kind(**collected) if isinstance(kind, type) and is_dataclass(kind) else collected
+            command(console=console, **given, **built)
 
+    flat += voice.flags()
     run.__name__, run.__doc__ = command.__name__, command.__doc__
     run.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in flat}

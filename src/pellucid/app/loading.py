@@ -60,16 +60,15 @@ def _found(text: str) -> Any:
         if not path.is_file():
             raise BadInput(f"model: there is no file {text!r}")
         return str(path)
-    module, colon, name = text.partition(":")
-    if not (colon and name and all(part.isidentifier() for part in module.split("."))):
-        meant = "; did you mean " f"{Path(module).with_suffix('').as_posix().replace('/', '.')}:{name or 'factory'}?" if path_like(module) else ""
-        raise BadInput(f"model: expected package.module:factory or a file ({', '.join(MODEL_FILES)}), got " f"{text!r}{meant}")
+    module, _, name = text.partition(":")
+    if module.endswith(".py"):
+        dotted = ".".join(Path(module).with_suffix("").parts)
+        raise BadInput(
+            f"model: expected package.module:factory, got {text!r}; did you mean {dotted}:{name or 'factory'}?"
+        )
+    if not name or not all(part.isidentifier() for part in module.split(".")):
+        raise BadInput(f"model: expected package.module:factory or a file ({', '.join(MODEL_FILES)}), got {text!r}")
     return built(_attribute(imported(module), name))
-
-
-def path_like(text: str) -> bool:
-    """Whether a text looks like the path of a Python file."""
-    return text.endswith(".py")
 
 
 def imported(module: str) -> Any:
@@ -90,7 +89,9 @@ def _attribute(module: Any, dotted: str) -> Any:
     found = module
     for name in dotted.split("."):
         if not hasattr(found, name):
-            public = [entry for entry in vars(module) if not entry.startswith("_")]
+            public = [
+                entry for entry, value in vars(module).items() if not (entry.startswith("_") or inspect.ismodule(value))
+            ]
             raise BadInput(f"model: module {module.__name__!r} has no {dotted!r}; have {listing(public)}")
         found = getattr(found, name)
     return found
@@ -114,7 +115,9 @@ def inputs(texts: Sequence[str], how: Reading) -> Batch:
     files = [file for text in texts for file in _files(Path(text))]
     kinds = {"pictures" if file.suffix.lower() in PICTURES else file.suffix.lower() for file in files}
     if len(kinds) > 1:
-        raise BadInput(f"inputs: expected files of one kind, got {', '.join(sorted(kinds))}; run the command " "once for each")
+        raise BadInput(
+            f"inputs: expected files of one kind, got {', '.join(sorted(kinds))}; run the command once for each"
+        )
     (kind,) = kinds
     if kind == "pictures":
         x: Any = np.stack(_same_size([picture(file, how) for file in files], files))
@@ -137,7 +140,9 @@ def picture(path: Path, how: Reading) -> np.ndarray[Any, Any]:
         with Image.open(path) as file:
             image = ImageOps.exif_transpose(file).convert("L" if how.grey else "RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise BadInput(f"inputs: the image {str(path)!r} cannot be read ({type(error).__name__}); is the " "file whole?") from None
+        raise BadInput(
+            f"inputs: the image {str(path)!r} cannot be read ({type(error).__name__}); is the file whole?"
+        ) from None
     if how.size is not None:
         image = ImageOps.fit(image, (how.size, how.size), Image.Resampling.BICUBIC)
     pixels = np.asarray(image)
@@ -151,7 +156,9 @@ def table(path: Path) -> pd.DataFrame:
     try:
         return pd.read_csv(path)
     except (OSError, ValueError) as error:  # pandas' own errors of parsing are ValueErrors
-        raise BadInput(f"inputs: {str(path)!r} cannot be read as a table " f"({str(error).strip().splitlines()[0]})") from None
+        raise BadInput(
+            f"inputs: {str(path)!r} cannot be read as a table ({str(error).strip().splitlines()[0]})"
+        ) from None
 
 
 def _files(path: Path) -> list[Path]:
@@ -177,7 +184,10 @@ def _array(path: Path) -> np.ndarray[Any, Any]:
 def _same_size(pictures: list[np.ndarray[Any, Any]], files: list[Path]) -> list[np.ndarray[Any, Any]]:
     for pixels, file in zip(pictures, files, strict=True):
         if pixels.shape != pictures[0].shape:
-            sizes = [f"{files[0].name}: {pictures[0].shape[2]} x " f"{pictures[0].shape[1]}", f"{file.name}: {pixels.shape[2]} x {pixels.shape[1]}"]
+            sizes = [
+                f"{files[0].name}: {pictures[0].shape[2]} x {pictures[0].shape[1]}",
+                f"{file.name}: {pixels.shape[2]} x {pixels.shape[1]}",
+            ]
             raise BadInput(f"inputs: pictures of one batch must have one size, got {listing(sizes)}; give --size")
     return pictures
 

@@ -31,12 +31,14 @@ class Outputs:
                 if target is None:
                     places.append(None)
                     continue
-                folder = tempfile.TemporaryDirectory(dir=target.parent, prefix=".pellucid-")  # one disk, so that moving is atomic
+                folder = tempfile.TemporaryDirectory(
+                    dir=target.parent, prefix=".pellucid-"
+                )  # one disk, so that moving is atomic
                 places.append(Path(stack.enter_context(folder)) / target.name)
             yield tuple(places)
             for place, target in zip(places, self.targets, strict=True):
                 if place is not None and target is not None:
-                    os.replace(place, target)
+                    place.replace(target)
 
 
 def _check(target: Path) -> None:

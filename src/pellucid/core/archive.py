@@ -52,7 +52,7 @@ def load(path: str | PathLike[str]) -> Explanation:
     if not source.is_file():
         raise BadInput(f"load: there is no file {str(source)!r}")
     try:
-        with np.load(source, allow_pickle=False) as file:
+        with source.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         meta = json.loads(arrays.pop(_META).tobytes().decode())
         if not isinstance(meta, dict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -178,7 +178,7 @@ class _Search:
             self._judge(beam)
         if self.best is None:
             raise BadInput("anchors: nothing was tried")
-        return self.best
+        return replace(self.best, draws=self.spent)
 
     # ------------------------------------------------------------ which candidates are the most precise
 

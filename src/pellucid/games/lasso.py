@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ class Lasso(Drawn):
 
     features: int | None = None
     name: str = "kernel_shap_lasso"
+    share: ClassVar[str] = "equal"
 
     def check(self, n: int) -> None:
         if isinstance(self.budget, bool) or not isinstance(self.budget, int) or self.budget < LEAST_BUDGET:
@@ -51,7 +52,7 @@ class Lasso(Drawn):
         for row in range(rows):
             for j in range(half.shape[2]):
                 here, column = slice(row, row + 1), slice(j, j + 1)
-                chosen = self._chosen(side[row], half[row, :, j], weight[row], float(total[row, :, j].mean()))
+                chosen = self._chosen(side[row], half[row, :, j], float(total[row, :, j].mean()))
                 found = regression.linear(
                     side[here][..., chosen],
                     half[here, :, column],
@@ -65,17 +66,17 @@ class Lasso(Drawn):
                 freedom, most = min(freedom, found.freedom), max(most, len(chosen))
         return regression.Fit(values, errors, most, 1, pairs, freedom)
 
-    def _chosen(self, side: Tensor, half: Tensor, weight: Tensor, total: float) -> Tensor:
-        """Numbers of the chosen players of one row and output, in order."""
+    def _chosen(self, side: Tensor, half: Tensor, total: float) -> Tensor:
+        """Numbers of the chosen players of one row and output, in order.
+
+        Every pair counts the same here: under kernel weights a few pairs would decide alone.
+        """
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import lars_path
 
         n = side.shape[1]
-        # Nobody and everybody are one more pair. Its weight is infinite; as much as all others together keeps it felt.
-        root = torch.cat([weight, weight.sum().reshape(1)]).sqrt()
-        chi = torch.cat([side.double() * 2 - 1, torch.ones(1, n, dtype=torch.float64)])
-        x = (chi * root.unsqueeze(1)).numpy()
-        y = (torch.cat([half, half.new_tensor([total / 2])]) * root).numpy()
+        sign = torch.cat([side.double() * 2 - 1, torch.ones(1, n, dtype=torch.float64)])  # the last pair: all or nobody
+        x, y = sign.numpy(), torch.cat([half, half.new_tensor([total / 2])]).numpy()
         if not y.any():
             return torch.arange(n)
         with warnings.catch_warnings():
@@ -94,4 +95,4 @@ def _criterion(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> float:
         return math.inf
     residual = y - x @ np.linalg.lstsq(x, y, rcond=None)[0]
     squares = max(float(residual @ residual), _EXACT * float(y @ y))
-    return count * math.log(squares / count) + 2 * terms + 2 * terms * (terms + 1) / (count - terms - 1)
+    return float(count * math.log(squares / count) + 2 * terms + 2 * terms * (terms + 1) / (count - terms - 1))

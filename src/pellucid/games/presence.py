@@ -30,7 +30,7 @@ class Plane(Board):
 def plane(question: Question, removal: Removal) -> Plane:
     """The removal game of a question in which every position is a player, with all its channels."""
     axes, sizes = plane_axes(question)
-    everywhere = positions().divide(question.z, question.dims, None)
+    everywhere = positions().divide(question.z, question.dims, tuple(map(str, range(math.prod(sizes)))))
     game = RemovalGame(replace(question, players=everywhere), removal)
     return Plane(game, question.seed, question.first_row, axes=axes, sizes=sizes)
 
@@ -47,7 +47,8 @@ def there(board: Board) -> Tensor:
     players = getattr(board.game, "players", None)
     if players is None or not players.by_row:
         return torch.ones(board.rows, board.n, dtype=torch.bool)
-    return (players.gather(torch.ones(players.labels.shape)) > 0).cpu()
+    entries: Tensor = players.gather(torch.ones(players.labels.shape))
+    return entries.cpu() > 0
 
 
 def independent(board: Board, stream: str, block: int, count: int, keep: float) -> Tensor:

@@ -19,6 +19,10 @@ _RANK = 1e-10
 share."""
 _TRIPLES = (0.0, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 10.0, 1e3, 1e6)
 """Prior variances of triples, against the noise of a pair, to choose from; 0 is regression on single players alone."""
+_SINGLES = (math.inf, 1e-2, 1e-1, 1.0, 10.0)
+"""Prior variances of single players, in the same units; infinite means that they are not shrunk."""
+_SCARCE = 4
+"""Pairs per player under which single players may be shrunk to the equal share: plain least squares would blow up."""
 _CHOOSE = 400
 """Pairs on which the prior variance is chosen."""
 _DUAL = 2048
@@ -28,8 +32,8 @@ _DUAL = 2048
 @dataclass(frozen=True)
 class Fit:
     """Values (B, n, J), their standard errors (NaN where the sample leaves no freedom), terms, order and pairs of the
-    fit, and the degrees of freedom of the errors (left-out residuals of a
-    ridge count as data, less the single players)."""
+    fit, and the degrees of freedom of the errors (the left-out residuals of a ridge count as data, less the single
+    players)."""
 
     values: Tensor
     std_error: Tensor
@@ -82,12 +86,13 @@ def _spread(influence: Tensor, residual: Tensor, shift: Tensor, share: Tensor) -
 def cubic(side: Tensor, half: Tensor, weight: Tensor, open_share: Tensor, total: Tensor) -> Fit:
     """Ridge regression on single players and all triples; the shrinkage of triples is chosen by leave-one-out error.
 
-    With few pairs the triples are shrunk to nothing and the fit is ``linear``; with many they are free. Shrinkage
-    biases the values a little while pairs are scarce; the leave-one-out residuals behind the standard errors contain
-    that misfit. With fewer pairs than players, and over 2,048 pairs, the fit is ``linear``.
+    With few pairs the triples are shrunk to nothing and the fit is ``linear``; with many they are free. With fewer than
+    four pairs a player, single players may be shrunk to the equal share too. Shrinkage biases the values while pairs
+    are scarce; the leave-one-out residuals behind the standard errors contain that misfit, and with no more pairs than
+    players there are none. Over 2,048 pairs the fit is ``linear``.
     """
     rows, pairs, n = side.shape
-    if not n + 1 < pairs <= _DUAL or n < 3:
+    if not 1 < pairs <= _DUAL or n < 3:
         return linear(side, half, weight, open_share, total)
     values = torch.empty(rows, n, half.shape[2], dtype=torch.float64)
     errors = torch.empty_like(values)
@@ -95,7 +100,9 @@ def cubic(side: Tensor, half: Tensor, weight: Tensor, open_share: Tensor, total:
         ridge = _Ridge.of(side[row], weight[row])
         for j in range(half.shape[2]):
             values[row, :, j], errors[row, :, j] = ridge.solve(half[row, :, j], open_share[row], total[row, :, j])
-    return Fit(values, errors, min(n + math.comb(n, 3), pairs), 3, pairs, pairs - n)
+    if pairs <= n + 1:
+        errors[:] = torch.nan
+    return Fit(values, errors, min(n + math.comb(n, 3), pairs), 3, pairs, max(0, pairs - n))
 
 
 @dataclass(frozen=True)
@@ -130,10 +137,20 @@ class _Ridge:
         basis = _centred_basis(n)
         return cls(chi, root, basis, (chi @ basis) * root.unsqueeze(1), kernel, gain)
 
-    def smoother(self, variance: float, rows: slice) -> tuple[Tensor, Tensor]:
-        """Maps from weighted data to fixed effects, (n - 1, m), and to dual coefficients, (m, m)."""
-        x = self.x[rows]
-        inverse = torch.linalg.inv(variance * self.kernel[rows, rows] + torch.eye(len(x), dtype=torch.float64))
+    def candidates(self) -> list[tuple[float, float]]:
+        """Prior variances (of single players, of triples) to choose from."""
+        pairs, n = self.chi.shape
+        if pairs >= _SCARCE * n:
+            return [(math.inf, triple) for triple in _TRIPLES]
+        return [(single, triple) for single in _SINGLES[pairs <= n + 1 :] for triple in _TRIPLES[::3]]
+
+    def smoother(self, single: float, triple: float, rows: slice) -> tuple[Tensor, Tensor]:
+        """Maps from weighted data to single players' effects, (n - 1, m), and to dual coefficients, (m, m)."""
+        x, kernel = self.x[rows], triple * self.kernel[rows, rows] + torch.eye(len(self.x[rows]), dtype=torch.float64)
+        if math.isfinite(single):
+            dual = torch.linalg.inv(kernel + single * x @ x.T)
+            return single * x.T @ dual, dual
+        inverse = torch.linalg.inv(kernel)
         fixed = torch.linalg.pinv(x.T @ inverse @ x, hermitian=True) @ x.T @ inverse
         return fixed, inverse - inverse @ x @ fixed
 
@@ -142,18 +159,27 @@ class _Ridge:
         pairs, n = self.chi.shape
         each, mean = total / n, total.mean() / n
         y = (half - self.chi.sum(1) * each / 2) * self.root
-        few = slice(0, _CHOOSE)
-        scores = []
-        for candidate in _TRIPLES:
-            dual = self.smoother(candidate, few)[1]
-            scores.append(float((((dual @ y[few]) / dual.diagonal()) ** 2).sum()))
-        variance = _TRIPLES[min(range(len(scores)), key=scores.__getitem__)]
-        fixed, dual = self.smoother(variance, slice(None))
+        few, scores = slice(0, _CHOOSE), {}
+        for single, triple in self.candidates():
+            dual = self.smoother(single, triple, few)[1]
+            scores[single, triple] = float((((dual @ y[few]) / dual.diagonal()) ** 2).sum())
+        single, variance = min(scores, key=scores.__getitem__)
+        fixed, dual = self.smoother(single, variance, slice(None))
         influence = 2 * self.basis @ fixed + variance * self.gain.T @ dual
         left_out = (dual @ y) / dual.diagonal()
         shift = ((each - mean) / pairs).unsqueeze(1)
         errors = _spread(influence, left_out.unsqueeze(1), shift, open_share.unsqueeze(0))[:, 0]
+        if math.isfinite(single):  # the data do not show how far values were pulled; the prior does
+            pull = 2 * single * self.basis @ self.x.T + variance * self.gain.T
+            left = _prior(n, single, variance) - (influence * pull).sum(1)
+            errors = torch.maximum(errors, (left.clamp_min(0) * (y @ dual @ y) / pairs).sqrt())
         return mean + influence @ y, errors
+
+
+def _prior(n: int, single: float, triple: float) -> float:
+    """Prior variance of a value: 2 β_i around the equal share, and 2/3 of each triple with i less its share of all."""
+    mine, others = math.comb(n - 1, 2), math.comb(n - 1, 3)
+    return 4 * single * (1 - 1 / n) + triple * (mine * (2 / 3 - 2 / n) ** 2 + others * (2 / n) ** 2)
 
 
 def _centred_basis(count: int) -> Tensor:

@@ -156,7 +156,7 @@ def axis_order(order: Any = None, baseline: Any = 0.0) -> Curve:
 
     ``order``: None as they come, "largest" those with the largest change first, or numbers of features, (n,) or (B, n);
     features are players where players are given, else entries of z. Values depend on the order: of x1 x2, the one that
-    moves last gets everything. Source: aumann1974.
+    moves last gets everything. Source: friedman2004.
     """
     if isinstance(order, str) and order != "largest":
         raise BadInput(f"axis_order: order must be None, 'largest' or numbers of features, got {order!r}")

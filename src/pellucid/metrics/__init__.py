@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pellucid.core import removal
+from pellucid.core import removal as absence
+from pellucid.metrics.additivity import Infidelity, Prediction, SensitivityN
 from pellucid.metrics.completeness import Completeness
 from pellucid.metrics.metric import Metric
 from pellucid.metrics.perturbation import FRACTIONS, Deletion, Insertion
@@ -27,7 +28,7 @@ def insertion(
     = n the curve is f(x). Cost: one forward for each size between 0 and 1, row and method. Sources: petsiuk2018,
     hsieh2021.
     """
-    return Insertion(removal.of(reference), read, grid, tuple(fractions))
+    return Insertion(absence.of(reference), read, grid, tuple(fractions))
 
 
 def deletion(
@@ -41,7 +42,7 @@ def deletion(
     As ``insertion``, with the top K features of x replaced by the reference; lower is better, and at K = n the curve is
     f(reference). Cost and sources as for ``insertion``.
     """
-    return Deletion(removal.of(reference), read, grid, tuple(fractions))
+    return Deletion(absence.of(reference), read, grid, tuple(fractions))
 
 
 def completeness() -> Metric:
@@ -53,7 +54,56 @@ def completeness() -> Metric:
     return Completeness()
 
 
-CATALOGUE = (insertion, deletion, completeness)
-"""Every metric recipe."""
+def value_error(samples: int = 128, removal: Any = 0.0, grid: int | None = None) -> Metric:
+    """Do the values predict the output when any features are taken away?
 
-__all__ = ["CATALOGUE", "completeness", "deletion", "insertion"]
+    RMS of v(S) - (base + Σ_{i in S} φ_i) over ``samples`` fresh random S, divided by the standard deviation of v(S):
+    0 is perfect, 1 what the best constant scores; lower is better. v(S) is the explained output with the features
+    outside S removed (``removal``: a number, an array in input units, or a removal); every size of S from 1 to n - 1
+    is as likely. base is the explanation's, else v(∅). ``grid`` as for ``insertion``. Slopes (of methods ranked by
+    absolute value) are multiplied by the step from the stand-in to x. Cost: samples forwards a row and stand-in, shared
+    by methods with the same features. Source: ribeiro2016 (fidelity of a surrogate).
+    """
+    return Prediction(samples, absence.of(removal), grid)
+
+
+def sensitivity_n(n_sizes: int = 8, samples: int = 32, removal: Any = 0.0, grid: int | None = None) -> Metric:
+    """Does the output fall the more, the larger the values of the features taken away?
+
+    The correlation of Σ_{i in T} φ_i with f(x) - f(x without T) over ``samples`` random T of one size (all there are,
+    where they are fewer), averaged over ``n_sizes`` sizes from 1 to 80 % of the features, evenly spaced on a
+    logarithmic scale; higher is better, 1 is perfect, 0 what a random explanation scores in the mean. Sizes at which
+    the output never changes are left out. ``removal``, ``grid``, slopes as for ``value_error``. Cost: n_sizes x samples
+    forwards a row and stand-in, shared by methods with the same features. Source: ancona2018.
+    """
+    return SensitivityN(samples, absence.of(removal), grid, n_sizes)
+
+
+def infidelity(samples: int = 128, removal: Any = 0.0, grid: int | None = None) -> Metric:
+    """Do the values say how much the output falls when a square of the picture is taken away?
+
+    E (c Σ_{i in T} φ_i - (f(x) - f(x without T)))² / E (f(x) - f(x without T))², with T a square of any side up to half
+    the picture (of other inputs, features of any number), and c >= 0 the scale that fits best, since maps have units
+    of their own; lower is better, 0 is perfect, 1 what knows nothing or points the wrong way. ``removal``, ``grid``,
+    slopes as for ``value_error``. Cost: samples forwards a row and stand-in, shared by methods with the same features.
+    Source: yeh2019, their removal of squares with their scaling, relative to what the zero map scores; c is theirs
+    without the bound at 0.
+    """
+    return Infidelity(samples, absence.of(removal), grid)
+
+
+CATALOGUE = (insertion, deletion, completeness, value_error, sensitivity_n, infidelity)
+"""Every metric recipe."""
+DEFAULT = (insertion, deletion, completeness)
+"""What ``evaluate`` asks where nothing is named."""
+
+__all__ = [
+    "CATALOGUE",
+    "DEFAULT",
+    "completeness",
+    "deletion",
+    "infidelity",
+    "insertion",
+    "sensitivity_n",
+    "value_error",
+]

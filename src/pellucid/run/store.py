@@ -74,7 +74,7 @@ class Store:
         if not path.is_file():
             return None
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             meta = json.loads(arrays.pop(_META).tobytes().decode())
             return _join(meta["state"], arrays), {name: int(meta["cost"][name]) for name in ("forwards", "backwards")}
