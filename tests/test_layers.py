@@ -186,7 +186,7 @@ def test_allowed_imports_pass(tmp_path, check):
         tmp_path,
         {
             "__init__.py": "from pellucid.api import explain",
-            "api.py": "from pellucid import comparison, methods\nimport pellucid.core",
+            "comparing.py": "from pellucid import evaluating, methods\nimport pellucid.core",
             "app/cli.py": "from pellucid import explain, methods\nimport rich",
             "core/budget.py": "def f():\n    from pellucid import __version__",
             "core/archive.py": "if TYPE_CHECKING:\n    import pandas",

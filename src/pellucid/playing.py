@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pellucid.api import check_seed, pick, untouched, versions
+from pellucid.api import check_seed, pick, store, untouched, versions
 from pellucid.core.errors import BadInput, Unsupported
 from pellucid.core.explanation import Explanation
 from pellucid.core.game import Game
@@ -68,8 +68,8 @@ def play(game: Game, method: Method | str, seed: int = 0) -> Explanation:
             "control": False,
             "axes": ["feature"],
             "first_row": 0,
-            "by_row": [],
+            "by_row": sorted(found.by_row),
             "std_error_covers": found.covers,
-            **found.details,
+            **{name: store(value) for name, value in found.details.items()},
         },
     )

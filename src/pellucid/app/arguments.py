@@ -87,10 +87,9 @@ def convert(text: str, hint: Any, where: str) -> Any:
             continue
         if kind is not type(None):
             return literal(text, where)
-    words = {bool: "true or false", int: "a whole number", float: "a number"}
-    expected = " or ".join(
-        words.get(one, "none" if one is type(None) else getattr(one, "__name__", str(one))) for one in hints
-    )
+    words = {bool: "true or false", int: "a whole number", float: "a number", tuple: "numbers such as 0,1"}
+    kinds = [typing.get_origin(one) or one for one in hints]
+    expected = " or ".join("none" if kind is type(None) else words.get(kind, kind.__name__) for kind in kinds)
     raise BadInput(f"{where} must be {expected}, got {text!r}")
 
 

@@ -14,6 +14,7 @@ from pellucid.core.method import Method, Result
 from pellucid.core.question import Question
 from pellucid.core.removal import Marginal
 from pellucid.games.coalitional import Pieces, check_budget, check_players
+from pellucid.games.presence import outputs_last
 from pellucid.games.surrogate import MOST_PLAYERS, Surrogate, check_kernel, proximity, ridge
 
 _DRAWS = 2048
@@ -103,14 +104,10 @@ class Tabular(Method):
         details: dict[str, Any] = {"r2": torch.cat([fit.r2 for fit in fits]), "width": width, "draws": self.budget - 1}
         details["degrees_of_freedom"] = max(0, self.budget - 1 - features)
         details |= {"edges": columns.edges} if self.discretise else {"mean": columns.mean, "scale": columns.scale}
-        return Result(
-            torch.cat([fit.values for fit in fits]),
-            torch.cat([fit.std_error for fit in fits]),
-            "the samples",
-            torch.cat([fit.intercept for fit in fits]),
-            details=details,
-            by_row=frozenset({"r2"}),
-        )
+        values, errors = (torch.cat([getattr(fit, part) for fit in fits]) for part in ("values", "std_error"))
+        intercepts = torch.cat([fit.intercept for fit in fits])
+        found = Result(values, errors, "the samples", intercepts, None, details, frozenset({"r2"}))
+        return outputs_last(found, question)
 
 
 def _askers(question: Question) -> Tensor:
@@ -192,8 +189,8 @@ def _quartiles(ordered: Tensor) -> Tensor:
 
 def _bin(rows: Tensor, edges: Tensor) -> Tensor:
     """The bin 0..3 of each entry (..., F): how many edges lie below it."""
-    first, second, third = ((rows > edge).long() for edge in edges)
-    return first + second + third
+    below: Tensor = (rows > edges[0]).long() + (rows > edges[1]) + (rows > edges[2])
+    return below
 
 
 def _cut_normals(ordered: Tensor, bins: Tensor, edges: Tensor, again: int) -> Tensor:
@@ -213,4 +210,5 @@ def _cut_normals(ordered: Tensor, bins: Tensor, edges: Tensor, again: int) -> Te
         each.gather(0, bins) for each in (part, step, centre, spread, ends[:-1], ends[1:])
     )
     share = part + torch.arange(len(bins)).unsqueeze(1) * step
-    return (centre + spread * torch.special.ndtri(share)).clamp(start, stop)
+    points: Tensor = (centre + spread * torch.special.ndtri(share)).clamp(start, stop)
+    return points

@@ -174,13 +174,15 @@ class Interactions(Coalitional):
 
     def settle(self, board: Board, state: Any) -> Result:
         n = board.n
+        details: dict[str, Any] = {"index": self.index, "order": 2}
         if isinstance(state, Sums):
             found, errors, empty = state["values"], torch.zeros_like(state["values"]), state["empty"]
-            covers, details = "nothing: all coalitions were valued", {"exact": True}
+            covers = "nothing: all coalitions were valued"
+            details["exact"] = True
         elif isinstance(state, Moments):
             found, errors = (part[:, :-1].unflatten(1, (n, n)) for part in (state.mean, state.std_error))
             empty, covers = state.mean[:, -1], f"{COVERS} and the background"
-            details = {"draws": state.count, "degrees_of_freedom": state.count - 1}
+            details |= {"draws": state.count, "degrees_of_freedom": state.count - 1}
             if state.count < 2:
                 warn_few(self.name, state.count)
         else:
@@ -188,40 +190,27 @@ class Interactions(Coalitional):
             found, errors = self._estimate(state, plan)
             empty, covers = state["ends"][:, 0], COVERS
             open_ = [stratum for stratum in plan if stratum.drawn < stratum.pairs]
-            details = {"pairs": _drawn(plan), "degrees_of_freedom": _drawn(open_) - len(open_)}
+            details |= {"pairs": _drawn(plan), "degrees_of_freedom": _drawn(open_) - len(open_)}
             if not bool(torch.isfinite(errors).all()):
                 warn_few(self.name, _drawn(plan))
-        details |= {"index": self.index, "order": 2}
         if self.index != "SII":
             details["residual"] = (_added(found) - (board.ends()[:, 1] - empty)).abs()
         return Result(found, errors, covers, empty, ("player", "player"), details, frozenset(details) & {"residual"})
 
     def _estimate(self, state: Pieces, plan: tuple[coalitions.Stratum, ...]) -> tuple[Tensor, Tensor]:
         """Values and standard errors (B, n, n, J)."""
-        rows = range(len(state["side"]))
-        each = [
-            self._row(*(state[name][row] for name in ("side", "size", "here", "there", "ends")), plan) for row in rows
-        ]
-        values, errors = zip(*each, strict=True)
+        values, errors = zip(*(self._row(state, row, plan) for row in range(len(state["side"]))), strict=True)
         return torch.stack(values), torch.stack(errors)
 
-    def _row(
-        self,
-        side: Tensor,
-        size: Tensor,
-        here: Tensor,
-        there: Tensor,
-        ends: Tensor,
-        plan: tuple[coalitions.Stratum, ...],
-    ) -> tuple[Tensor, Tensor]:
-        """One row: side (m, n), size (m,), here and there (m, J), ends (2, J) to values and errors (n, n, J).
+    def _row(self, state: Pieces, row: int, plan: tuple[coalitions.Stratum, ...]) -> tuple[Tensor, Tensor]:
+        """Values and standard errors (n, n, J) of one row.
 
         Cross-fitting: for each fold of the pairs the surrogate is fitted on the others, and its index corrected by that
         of its residual: exactly on the pairs seen, by expansion from the fold to what was not drawn. So the estimate
         has no bias, however poor the surrogate.
         """
-        n = side.shape[1]
-        weights = weights_of(self.index, n)
+        side, size, here, there, ends = (state[name][row] for name in ("side", "size", "here", "there", "ends"))
+        n, weights = side.shape[1], weights_of(self.index, side.shape[1])
         sampled = {stratum.size for stratum in plan if stratum.drawn < stratum.pairs}
         known = {stratum.size for stratum in plan}
         folds = min([_FOLDS, *(stratum.drawn for stratum in plan if stratum.size in sampled)])
@@ -231,7 +220,8 @@ class Interactions(Coalitional):
             fitted = Quadratic.fitted(torch.cat([side, ~side, everyone]), torch.cat([here, there, ends]))
             values = self._index(fitted)
             return values, torch.full_like(values, torch.nan)
-        values, left_here, left_there = 0.0, torch.zeros_like(here), torch.zeros_like(there)
+        values = here.new_zeros(n, n, here.shape[1])
+        left_here, left_there = torch.zeros_like(here), torch.zeros_like(there)
         for k in range(folds):
             out = fold == k
             seen = torch.cat([side[~out], ~side[~out], everyone])

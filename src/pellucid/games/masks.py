@@ -17,7 +17,7 @@ from pellucid.core.removal import Removal
 from pellucid.core.state import Sums
 from pellucid.games.coalitional import COALITIONS_PER_CHUNK, Board, Coalitional, warn_few
 from pellucid.games.coalitions import every
-from pellucid.games.presence import Plane, independent, plane, there
+from pellucid.games.presence import Plane, independent, outputs_last, plane, there
 from pellucid.games.shapley import enumerated
 
 _BLOCK = 64
@@ -114,7 +114,7 @@ class Masks(Coalitional):
                 stacklevel=2,
             )
         values = torch.where(exists, values, 0)
-        details: dict[str, Any] = {"mean_output": state["output"] / state["count"].unsqueeze(-1)}
+        details: dict[str, Any] = {"mean_output": state["output"] / state["count"]}
         if self._listed(board):
             details["exact"] = True
             covers = "nothing: all coalitions were valued"
@@ -131,7 +131,7 @@ class Masks(Coalitional):
 
     def result(self, question: Question, state: Any) -> Result:
         board = self.board(question)
-        found = self.settle(board, state)
+        found = outputs_last(self.settle(board, state), question)
         if not isinstance(board, Plane) or found.std_error is None:
             return found
         values, errors = (part.unflatten(1, board.sizes) for part in (found.values, found.std_error))
@@ -145,10 +145,11 @@ def _smooth(board: Board) -> bool:
 
 def _sums(present: Tensor, values: Tensor, share: Tensor) -> Sums:
     """What the estimate and its error need of masks M (B, m, n) and values f (B, m, J): never budget x positions."""
-    weighted, square = present * share.unsqueeze(-1), present**2 * share.unsqueeze(-1)
+    weighted = present * share.unsqueeze(-1)
+    square = weighted * present
     return Sums(
         {
-            "count": share.sum().expand(len(present)).clone(),
+            "count": share.sum(),
             "output": (values * share.unsqueeze(-1)).sum(1),
             "shown": weighted.sum(1),
             "product": weighted.mT @ values,
@@ -175,7 +176,8 @@ def soft_masks(board: Plane, stream: str, block: int, cells: int, keep: float) -
         pixels = enlargement((cells + 1) * cell, cells)[first + torch.arange(size)]  # (B, 64, size, cells)
         # The first axis of the grid becomes pixels and goes last, so after all axes the order is back.
         masks = (pixels @ masks.flatten(3)).unflatten(3, masks.shape[3:]).movedim(2, -1)
-    return masks.squeeze(2)
+    whole: Tensor = masks.squeeze(2)
+    return whole
 
 
 def enlargement(size: int, cells: int) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pellucid.core import rng
+from pellucid.core.method import Result
 from pellucid.core.players import positions
 from pellucid.core.question import Question
 from pellucid.core.removal import Removal
@@ -62,3 +63,11 @@ def independent(board: Board, stream: str, block: int, count: int, keep: float) 
     ]
     numbers = torch.cat([group.unflatten(1, (count, _GROUP)) for group in groups], 2)
     return numbers[..., : board.n] < keep
+
+
+def outputs_last(found: Result, question: Question) -> Result:
+    """A result whose details of each row (B, J) lose J where one output is explained, as values do."""
+    if question.target.several:
+        return found
+    details = {name: part[..., 0] if name in found.by_row else part for name, part in found.details.items()}
+    return replace(found, details=details)

@@ -24,7 +24,7 @@ from pellucid.games.coalitional import (
     warn_few,
 )
 from pellucid.games.coalitions import every
-from pellucid.games.presence import independent, there
+from pellucid.games.presence import independent, outputs_last, there
 from pellucid.games.removal import RemovalGame
 from pellucid.games.shapley import COVERS, enumerated
 
@@ -123,7 +123,7 @@ class Lime(Coalitional):
 
     def result(self, question: Question, state: Any) -> Result:
         board = self.board(question)
-        found = self.settle(board, state)
+        found = outputs_last(self.settle(board, state), question)
         if question.players is not None or found.std_error is None:
             return found
         players = board.game.players  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pellucid.core.errors import BadInput, Unsupported
+from pellucid.core.errors import BadInput
 from pellucid.core.method import Result
 from pellucid.core.question import Question
 from pellucid.core.removal import Removal
@@ -40,11 +40,6 @@ class Occlusion(Coalitional):
                 )
 
     def board(self, question: Question) -> Board:
-        if question.players is not None:
-            raise Unsupported(
-                "occlusion: its windows are its players; leave players out, or use feature_ablation() or "
-                "permutation_shapley() with these"
-            )
         if "board" not in question.memo:
             question.memo["board"] = plane(question, self.removal)
         board: Board = question.memo["board"]
@@ -107,14 +102,11 @@ class Occlusion(Coalitional):
         return Result((drops / count.unsqueeze(-1)).flatten(1, -2))
 
     def result(self, question: Question, state: Any) -> Result:
-        board = self.board(question)
-        values = self.settle(board, state).values
-        sizes = [1 if dim in ("channel", "embedding") else size for dim, size in _named(question)]
-        return Result(values.unflatten(1, sizes).expand(*question.z.shape, values.shape[-1]))
-
-
-def _named(question: Question) -> zip[tuple[str, int]]:
-    return zip(question.dims, question.z.shape[1:], strict=True)
+        values = self.settle(self.board(question), state).values
+        named = zip(question.dims, question.z.shape[1:], strict=True)
+        kept = [1 if dim in ("channel", "embedding") else size for dim, size in named]
+        values = values.unflatten(1, kept).expand(*question.z.shape, values.shape[-1])
+        return Result(question.gathered(values, torch.arange(len(values))))
 
 
 def _steps(axis: str, size: int, window: int, stride: int) -> Tensor:

@@ -28,6 +28,10 @@ MARKS = {
 }
 
 
+OUTCOMES = {True: ("trust", "passed"), False: ("distrust", "failed"), None: ("unclear", "undecided")}
+"""How a check came out: the name of its colour, and the word."""
+
+
 @dataclass(frozen=True)
 class Question:
     """What a check asks, and what it means to fail it; found by a word in the check's name."""
@@ -180,11 +184,7 @@ def _axis(checks: list[Check]) -> figures.Axis:
 def _outcome(check: Check, axis: figures.Axis) -> Outcome:
     if not check.applies:
         return Outcome("none", "not applicable", "", "", "", None, check.reason)
-    style, word = (
-        {True: ("trust", "passed"), False: ("distrust", "failed")}.get(bool(check.passed), ("", ""))
-        if check.passed is not None
-        else ("unclear", "undecided")
-    )
+    style, word = OUTCOMES[check.passed]
     mean, low, high = numerals.estimate(check.figure, check.low, check.high)
     known = math.isfinite(check.low) and math.isfinite(check.high) and check.low < check.high
     asked = question(check.name)
