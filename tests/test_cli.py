@@ -3,6 +3,7 @@
 import functools
 import inspect
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, fields
@@ -13,9 +14,11 @@ import pytest
 import torch
 
 import pellucid
-from pellucid import Run, data, methods, metrics, removal
+from pellucid import Run, comparing, data, methods, metrics, removal
 from pellucid.app import arguments, cli, demo, flags, loading
+from pellucid.app.console import Console, Voice
 from pellucid.core.comparison import Comparison
+from pellucid.core.verdict import Check
 
 TOYS = """
 import torch
@@ -119,15 +122,22 @@ def made(folder):
 # ---------------------------------------------------------------- start
 
 
-def script(code):
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+def python(*line):
+    """Another Python that finds the package as this one does."""
+    source = str(Path(pellucid.__file__).parents[1])
+    found = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": found}
+    return subprocess.run(
+        [sys.executable, *line], capture_output=True, text=True, timeout=120, check=False, env=environment
+    )
 
 
 def test_help_is_quick_because_it_loads_neither_torch_nor_pandas():
-    ended = script(
+    ended = python(
+        "-c",
         "import sys\nfrom pellucid.app import cli\n"
         "try: cli.main(['--help'])\nexcept SystemExit: pass\n"
-        "assert not {'torch', 'pandas', 'matplotlib'} & set(sys.modules)"
+        "assert not {'torch', 'pandas', 'matplotlib'} & set(sys.modules)",
     )
     assert ended.returncode == 0, ended.stderr
     for command in cli.COMMANDS:
@@ -135,8 +145,7 @@ def test_help_is_quick_because_it_loads_neither_torch_nor_pandas():
 
 
 def test_it_runs_as_a_module(here):
-    line = [sys.executable, "-m", "pellucid.app.cli", "explain", "desk_toys:net", "x.npy", "-m", "saliency", "--json"]
-    ended = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    ended = python("-m", "pellucid.app.cli", "explain", "desk_toys:net", "x.npy", "-m", "saliency", "--json")
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout)["files"] == ["explanation.npz"]
     assert made(here) == ["explanation.npz"]
@@ -268,7 +277,7 @@ def test_a_bad_method_is_refused_before_any_work(run, here, text, said):
 # ---------------------------------------------------------------- models and inputs
 
 
-class Callable_:
+class Callback:
     def __call__(self, x):
         return x
 
@@ -287,7 +296,7 @@ def makes():
         (makes, "made"),
         (functools.cache(makes), "made"),
         (functools.partial(needs, "bound"), "bound"),
-        (Callable_, Callable_),
+        (Callback, Callback),
         (needs, needs),
         (functools.partial(needs), needs),
     ],
@@ -296,15 +305,15 @@ def test_a_factory_is_called_and_an_object_is_used_as_it_is(found, result):
     got = loading.built(found)
     if isinstance(found, functools.partial) and result is needs:
         assert got is found
-    elif result is Callable_:
-        assert isinstance(got, Callable_)
+    elif result is Callback:
+        assert isinstance(got, Callback)
     else:
         assert got == result
 
 
 def test_a_module_is_not_called():
     net = torch.nn.Linear(2, 2)
-    instance = Callable_()
+    instance = Callback()
     assert loading.built(net) is net
     assert loading.built(instance) is instance
 
@@ -515,11 +524,10 @@ def test_the_output_folder_is_checked_before_the_model_is_loaded(run, here):
 
 
 def test_compare_writes_the_report_and_the_summary(run, here, monkeypatch):
-    monkeypatch.setattr("pellucid.judging.finds_tag", lambda method: pytest.fail("not for a table"), raising=False)
-    monkeypatch.undo()
-    monkeypatch.chdir(here)
-    line = "compare desk_toys:net x.npy -m saliency,integrated_gradients:steps=8 --metrics completeness,insertion:reference=0"
-    code, out, err = run(f"{line} --title Toys -o c.html --csv c.csv --json")
+    unasked = Check("finds a planted tag", 0.0, 0.0, 0.0, 0.5, None, "a network would have to be trained", False)
+    monkeypatch.setattr("pellucid.judging.finds_tag", lambda *_: unasked)
+    line = "compare desk_toys:net x.npy -m saliency,integrated_gradients:steps=8 --title Toys"
+    code, out, err = run(f"{line} --metrics completeness,insertion:reference=0 -o c.html --csv c.csv --json")
     assert code == 0, err
     found = json.loads(out)
     words = {row["method"]: row["verdict"] for row in found["verdicts"]}
@@ -534,6 +542,7 @@ def test_compare_writes_the_report_and_the_summary(run, here, monkeypatch):
 def test_compare_gives_players_to_methods_that_take_features_away(run, monkeypatch):
     asked = {}
 
+    @functools.wraps(comparing.compare)  # the flags are made from its signature
     def compare(model, x, chosen, metrics, **options):
         asked.update(options, chosen=chosen)
         raise pellucid.Unsupported("enough")
@@ -560,7 +569,7 @@ def test_evaluate_and_report_read_what_explain_wrote(run, here):
     found = json.loads(out)["table"]
     assert [row["mean"] for row in found] == expected["mean"].tolist()
     assert len(Path("s.csv").read_text().splitlines()) == 3
-    code, out, _ = run(f"evaluate desk_toys:net {files} --metrics insertion:reference=0,deletion")
+    code, out, _ = run(f"evaluate desk_toys:net {files} --metrics insertion:reference=0,deletion:reference=1")
     assert code == 0
     assert "insertion, 0 reference, features" in out
     code, out, _ = run(f"report r.html {files}", "--title", "Two of them <b>")
@@ -606,8 +615,8 @@ def tiny(settings, console):
     """A chapter that costs nothing."""
     net = torch.nn.Linear(4, 2).eval()
     x = torch.rand(settings.photos, 4)
-    chosen = [methods.saliency(), methods.random_attribution()]
-    return pellucid.compare(net, x, chosen, [metrics.insertion(0.0)], seed=settings.seed, about={"title": "Tiny"})
+    each = [pellucid.explain(net, x, method, seed=settings.seed) for method in ("saliency", "random_attribution")]
+    return pellucid.compare(net, x, each, [metrics.insertion(0.0)], seed=settings.seed, about={"title": "Tiny"})
 
 
 def test_demo_writes_a_page_and_says_how_long_each_part_took(run, here, monkeypatch):
@@ -673,7 +682,7 @@ def test_chapters_ask_for_what_the_page_must_show(chapter, monkeypatch):
 
     monkeypatch.setattr(demo, "compare", compare)
     settings = demo.Settings(photos=3, digits=3, seed=4)
-    found = chapter(settings, demo.Console(demo.Voice(quiet=True)))
+    found = chapter(settings, Console(Voice(quiet=True)))
     assert found.names == ("n0", "n1", "n2")
     assert asked["about"]["command"] == "pellucid demo --photos 3 --digits 3 --seed 4"
     assert asked["truth"].tolist() == [0, 1, 2]

@@ -216,6 +216,8 @@ def label(question: Question, method: Method, found: Result, outputs: Tensor) ->
     if divided is not None and dims == ("player",):
         names = divided.names
         details["players_by_row"] = divided.by_row
+    elif dims == ("player", "player"):
+        names = feature_names(tuple(question.z.shape[1:]), names) if divided is None else divided.names
     elif names is None or len(names) != int(np.prod(values.shape[1 : 1 + len(dims)])):
         names = feature_names(tuple(values.shape[1:2]), None) if len(dims) == 1 else None
     residual = None

@@ -99,6 +99,11 @@ class Explanation:
         return self.outputs.ndim == 2
 
     @property
+    def pairs(self) -> bool:
+        """Whether values are of pairs of players, (B, n, n), with what each does alone on the diagonal."""
+        return self.dims == ("player", "player")
+
+    @property
     def residual_relative(self) -> Array | None:
         """The residual divided by |outputs - base_values|; None where there is no residual, NaN where that is zero."""
         if self.residual is None or self.base_values is None:
@@ -114,6 +119,11 @@ class Explanation:
         Signed, channels summed, never normalised. A player's value is spread evenly over its entries, so that the map
         sums to the values; a layer's map is resized bilinearly, which keeps heights, not sums.
         """
+        if self.pairs:
+            raise Unsupported(
+                "map: values of pairs of players have no place in the input; use values, top() or to_dataframe(), or "
+                "explain with kernel_shap() or permutation_shapley() for one value a player"
+            )
         values = torch.from_numpy(np.ascontiguousarray(self.values))
         dims = self.dims
         if dims and dims[0] == "player":
@@ -156,13 +166,23 @@ class Explanation:
         )
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One line for each row, output and feature: columns row, output, feature, value, std_error."""
+        """One line for each row, output and feature: columns row, output, feature, value, std_error.
+
+        Of interactions every pair comes once, as "a × b".
+        """
         import pandas as pd
 
         rows = len(self)
         flat = self.values.reshape(rows, -1, self.outputs.shape[1] if self.several else 1)
         errors = np.full_like(flat, np.nan) if self.std_error is None else self.std_error.reshape(flat.shape)
-        names = feature_names(tuple(self.values.shape[1 : 1 + len(self.dims)]), self.feature_names)
+        shape = tuple(self.values.shape[1 : 1 + len(self.dims)])
+        names = feature_names(shape[:1] if self.pairs else shape, self.feature_names)
+        if self.pairs:
+            first, second = np.triu_indices(shape[0])
+            flat, errors = (array[:, first * shape[0] + second] for array in (flat, errors))
+            names = tuple(
+                names[a] if a == b else f"{names[a]} × {names[b]}" for a, b in zip(first, second, strict=True)
+            )
         j = flat.shape[2]
         outputs = np.array([self._output_name(i, k) for i in range(rows) for k in range(j)]).reshape(rows, 1, j)
         return pd.DataFrame(

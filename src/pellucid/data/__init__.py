@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from pellucid.data.examples import Examples
     from pellucid.data.imagenet import efficientnet, efficientnet_module, imagenet_labels, photos
     from pellucid.data.mnist import digits
-    from pellucid.data.networks import digits_cnn, tagged_digits_cnn
+    from pellucid.data.networks import digits_cnn, signals_cnn, tagged_digits_cnn
+    from pellucid.data.series import signals
     from pellucid.data.shapes import SPRITE_LATENTS, render_sprites, sprite_latents, sprites
     from pellucid.data.tags import tagged_digits
 
@@ -27,6 +28,8 @@ __all__ = [
     "imagenet_labels",
     "photos",
     "render_sprites",
+    "signals",
+    "signals_cnn",
     "sprite_latents",
     "sprites",
     "tagged_digits",
@@ -43,6 +46,8 @@ _HOME = {
     "imagenet_labels": "imagenet",
     "photos": "imagenet",
     "render_sprites": "shapes",
+    "signals": "series",
+    "signals_cnn": "networks",
     "sprite_latents": "shapes",
     "sprites": "shapes",
     "tagged_digits": "tags",

@@ -62,9 +62,10 @@ class Occlusion(Coalitional):
     def _extents(
         self, what: str, extent: Extent | None, axes: tuple[str, ...], sizes: tuple[int, ...]
     ) -> tuple[int, ...]:
-        if extent is None:  # an eighth of a picture or a signal; what has no neighbours goes one at a time
+        if extent is None:  # what has no neighbours goes one at a time
             near = ("height", "width", "time")
-            return tuple(-(-size // 8) if axis in near else 1 for axis, size in zip(axes, sizes, strict=True))
+            eighths = [min(size, max(2, -(-size // 8))) for size in sizes]
+            return tuple(eighth if axis in near else 1 for axis, eighth in zip(axes, eighths, strict=True))
         each = (extent,) * len(sizes) if isinstance(extent, int) else extent
         if len(each) != len(sizes):
             raise BadInput(

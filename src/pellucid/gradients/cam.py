@@ -118,6 +118,14 @@ class Seen:
         return None if gradient is None else self.layout.arrange(gradient)
 
 
+class Rectified(Seen):
+    """What is left of a layer's activations after a ReLU; gradients are the layer's own."""
+
+    @property
+    def activations(self) -> Tensor:
+        return super().activations.clamp_min(0)
+
+
 def look(question: Question, part: slice, layers: Sequence[str]) -> Sight:
     """One model call on some rows, with an eye on some layers."""
     rows = question.every_row()[part]
@@ -141,11 +149,10 @@ def curved_gradient(seen: Seen) -> Tensor:
     """w_k = Σ_ij α_ij ReLU(g_ij), α_ij = g_ij² / (2 g_ij² + g_ij³ Σ_ab A_ab), 0 where g_ij = 0, with g = ∂y/∂A.
 
     α is made of the derivatives of exp(y) to the third order, for y linear in A. Their common factor exp(y) is left
-    out of w: it overflows, and ranks nothing. Of A only what a ReLU lets through is summed, since with the sign of a
-    layer before its ReLU the denominator would pass through zero; so it is at least 2 g² wherever ReLU(g) counts.
+    out of w: it overflows, and ranks nothing.
     """
     gradients = seen.gradients.flatten(2, -2).clamp_min(0)
-    summed = seen.activations.flatten(2).clamp_min(0).sum(2)
+    summed = seen.activations.flatten(2).sum(2)
     return (gradients / (2 + gradients * summed[:, :, None, None])).sum(2)
 
 
@@ -246,6 +253,18 @@ class GradientMap(LayerMap):
             f"{model.name} that the explained output depends on; name a layer, {self.name}(layer=...), or use "
             "integrated_gradients() or feature_ablation()"
         )
+
+
+@dataclass(frozen=True)
+class RectifiedMap(GradientMap):
+    """A map of the positive activations alone, as after the ReLU that closes the layers of chattopadhay2018.
+
+    With the signs of a convolution before its ReLU the denominator of its weights would pass through zero, and weights
+    that are never negative would leave no map (on a digits CNN, 99.9 % of it is then 0).
+    """
+
+    def map(self, seen: Seen) -> Tensor:
+        return super().map(Rectified(seen.sight, seen.layer, seen.value, seen.layout))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pellucid.core.method import Method
-from pellucid.gradients.cam import GradientMap, HeadMap, curved_gradient, opposed_gradient
+from pellucid.gradients.cam import GradientMap, HeadMap, RectifiedMap, curved_gradient, opposed_gradient
 
 
 def cam(layer: str | None = None) -> Method:
@@ -53,7 +53,7 @@ def grad_cam_plus_plus(layer: str | None = None) -> Method:
     positions whose gradient is positive count alike, however few they are.
 
     ``layer``, values and cost as for ``grad_cam``. Source: chattopadhay2018; departures: their common factor exp(y) is
-    left out (it overflows and changes no order within a row), and Σ A counts positive activations only (theirs come
-    after a ReLU; before one the denominator could be zero).
+    left out (it overflows and changes no order within a row), and only positive activations A count, so that a
+    convolution before its ReLU serves as well as the ReLU after it.
     """
-    return GradientMap("grad_cam_plus_plus", layer, curved_gradient)
+    return RectifiedMap("grad_cam_plus_plus", layer, curved_gradient)

@@ -84,10 +84,10 @@ def infidelity(samples: int = 128, removal: Any = 0.0, grid: int | None = None) 
 
     E (c Σ_{i in T} φ_i - (f(x) - f(x without T)))² / E (f(x) - f(x without T))², with T a square of any side up to half
     the picture (of other inputs, features of any number), and c >= 0 the scale that fits best, since maps have units
-    of their own; lower is better, 0 is perfect, 1 what knows nothing or points the wrong way. ``removal``, ``grid``,
+    of their own; lower is better, 0 is perfect, 1 is what the zero map scores and what points the wrong way (any
+    positive map scores less, since larger squares lose more). ``removal``, ``grid``,
     slopes as for ``value_error``. Cost: samples forwards a row and stand-in, shared by methods with the same features.
-    Source: yeh2019, their removal of squares with their scaling, relative to what the zero map scores; c is theirs
-    without the bound at 0.
+    Source: yeh2019, their removal of squares with their scaling, relative to the zero map; theirs lets c be negative.
     """
     return Infidelity(samples, absence.of(removal), grid)
 

@@ -24,6 +24,11 @@ PAPERS = {
             "https://arxiv.org/abs/1810.03292",
         ),
         Paper(
+            "ancona2018",
+            "Ancona et al. 2018. Towards better understanding of gradient-based attribution methods. ICLR.",
+            "https://arxiv.org/abs/1711.06104",
+        ),
+        Paper(
             "bach2015",
             "Bach et al. 2015. On pixel-wise explanations by layer-wise relevance propagation. PLoS ONE 10(7).",
             "https://doi.org/10.1371/journal.pone.0130140",
@@ -33,6 +38,11 @@ PAPERS = {
             "castro2009",
             "Castro, Gómez and Tejada 2009. Polynomial calculation of the Shapley value. Computers & OR 36(5).",
             "https://doi.org/10.1016/j.cor.2008.04.004",
+        ),
+        Paper(
+            "chattopadhay2018",
+            "Chattopadhay et al. 2018. Grad-CAM++: generalized gradient-based visual explanations. WACV.",
+            "https://doi.org/10.1109/WACV.2018.00097",
         ),
         Paper(
             "covert2021",
@@ -48,6 +58,16 @@ PAPERS = {
             "erion2021",
             "Erion et al. 2021. Axiomatic attribution priors and expected gradients. Nature Machine Intelligence 3(7).",
             "https://doi.org/10.1038/s42256-021-00343-w",
+        ),
+        Paper(
+            "fong2017",
+            "Fong and Vedaldi 2017. Interpretable explanations of black boxes by meaningful perturbation. ICCV.",
+            "https://doi.org/10.1109/ICCV.2017.371",
+        ),
+        Paper(
+            "friedman2004",
+            "Friedman 2004. Paths and consistency in additive cost sharing. International J. of Game Theory 32(4).",
+            "https://doi.org/10.1007/s001820400173",
         ),
         Paper(
             "holm1979",
@@ -75,6 +95,11 @@ PAPERS = {
             "https://doi.org/10.1145/2939672.2939778",
         ),
         Paper(
+            "ribeiro2018",
+            "Ribeiro, Singh and Guestrin 2018. Anchors: high-precision model-agnostic explanations. AAAI 32(1).",
+            "https://doi.org/10.1609/aaai.v32i1.11491",
+        ),
+        Paper(
             "samek2017",
             "Samek et al. 2017. Evaluating the visualization of what a network has learned. IEEE TNNLS 28(11).",
             "https://doi.org/10.1109/TNNLS.2016.2599820",
@@ -83,6 +108,11 @@ PAPERS = {
             "selvaraju2017",
             "Selvaraju et al. 2017. Grad-CAM: visual explanations from deep networks. ICCV.",
             "https://doi.org/10.1109/ICCV.2017.74",
+        ),
+        Paper(
+            "seo2018",
+            "Seo et al. 2018. Noise-adding methods of saliency map as series of higher order partial derivative.",
+            "https://arxiv.org/abs/1806.03000",
         ),
         Paper(
             "shapley1953",
@@ -118,6 +148,11 @@ PAPERS = {
             "https://doi.org/10.2307/3001968",
         ),
         Paper(
+            "yeh2019",
+            "Yeh et al. 2019. On the (in)fidelity and sensitivity of explanations. NeurIPS 32.",
+            "https://arxiv.org/abs/1901.09392",
+        ),
+        Paper(
             "zeiler2014",
             "Zeiler and Fergus 2014. Visualizing and understanding convolutional networks. ECCV.",
             "https://doi.org/10.1007/978-3-319-10590-1_53",
@@ -135,16 +170,22 @@ KNOWN: dict[str, tuple[str, tuple[str, ...]]] = {
     "saliency": ("Saliency", ("simonyan2014",)),
     "input_x_gradient": ("Input × gradient", ("shrikumar2016",)),
     "integrated_gradients": ("Integrated gradients", ("sundararajan2017",)),
+    "path_integrated_gradients": ("Path integrated gradients", ("friedman2004", "sundararajan2017")),
     "expected_gradients": ("Expected gradients", ("erion2021",)),
     "smooth_grad": ("SmoothGrad", ("smilkov2017",)),
+    "var_grad": ("VarGrad", ("seo2018",)),
     "cam": ("CAM", ("zhou2016",)),
     "grad_cam": ("Grad-CAM", ("selvaraju2017",)),
     "counterfactual_grad_cam": ("Counterfactual Grad-CAM", ("selvaraju2017",)),
+    "grad_cam_plus_plus": ("Grad-CAM++", ("chattopadhay2018",)),
     "feature_ablation": ("Feature ablation", ("zeiler2014",)),
     "occlusion": ("Occlusion", ("zeiler2014",)),
     "rise": ("RISE", ("petsiuk2018",)),
     "lime": ("LIME", ("ribeiro2016",)),
     "lime_tabular": ("LIME for tables", ("ribeiro2016",)),
+    "anchors": ("Anchors", ("ribeiro2018",)),
+    "meaningful_perturbation": ("Meaningful perturbation", ("fong2017",)),
+    "meaningful_perturbation_as_released": ("Meaningful perturbation, as released", ("hsieh2021",)),
     "exact_shapley": ("Exact Shapley", ("shapley1953",)),
     "permutation_shapley": ("Permutation Shapley", ("shapley1953", "castro2009")),
     "shapley_sampling": ("Shapley sampling", ("shapley1953", "strumbelj2014")),
@@ -158,6 +199,9 @@ KNOWN: dict[str, tuple[str, tuple[str, ...]]] = {
     "insertion": ("Insertion", ("samek2017", "petsiuk2018", "hsieh2021")),
     "deletion": ("Deletion", ("samek2017", "petsiuk2018", "hsieh2021")),
     "completeness": ("Completeness", ("sundararajan2017",)),
+    "value_error": ("Value error", ("ribeiro2016",)),
+    "sensitivity_n": ("Sensitivity-n", ("ancona2018",)),
+    "infidelity": ("Infidelity", ("yeh2019",)),
     "robustness_relevant": ("Robustness, relevant", ("hsieh2021",)),
     "robustness_irrelevant": ("Robustness, irrelevant", ("hsieh2021",)),
 }
