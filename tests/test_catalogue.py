@@ -30,7 +30,7 @@ def explain(name, x=X, dtype=torch.float64, net=None, **options):
 def numbers(e):
     """All that a method computes, by name."""
     fields = {field: getattr(e, field) for field in ("values", "std_error", "outputs", "base_values", "residual")}
-    details = {name: e.details[name] for name in e.details["by_row"]}
+    details = {name: e.details[name] for name in e.details["by_row"] if name != "rule"}  # words, of anchors
     return {field: value for field, value in {**fields, **details}.items() if value is not None}
 
 
@@ -44,7 +44,7 @@ def test_a_repeat_gives_the_same_bits(name):
     first, again = explain(name), explain(name)
     assert_close(numbers(first), numbers(again), rtol=0, atol=0)
     assert np.isfinite(first.values).all()
-    assert np.abs(first.values).max() > 0
+    assert np.abs(first.values).max() > 0 or name == "anchors"  # nothing need be held where no decision ever changes
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
@@ -77,6 +77,7 @@ def test_rows_do_not_depend_on_each_other(name):
 def test_the_seed_decides_all_that_is_drawn(name):
     first, other = explain(name), explain(name, seed=4)
     drawn = first.std_error is not None and (first.std_error > 0).any()
+    drawn |= name == "meaningful_perturbation_as_released"  # noise in every step of a descent, which leaves no error
     assert (first.values != other.values).any() == (drawn or first.details["control"])
 
 
@@ -97,8 +98,8 @@ def test_lower_precision_gives_the_same_to_its_rounding(name, dtype):
     assert rough.outputs.dtype == np.float32
     assert exact.values.dtype == np.float64
     # The mean difference, since single entries of a kinked net may jump.
-    gap = np.abs(rough.values - exact.values).mean() / np.abs(exact.values).mean()
-    assert gap < {torch.float32: 1e-3, torch.bfloat16: 0.5}[dtype]
+    gap = np.abs(rough.values - exact.values).mean()
+    assert gap <= {torch.float32: 1e-3, torch.bfloat16: 0.5}[dtype] * np.abs(exact.values).mean()
 
 
 def test_what_comes_out_is_whole(name):

@@ -29,7 +29,16 @@ def one(model, target):
     return lambda x: float(model(torch.from_numpy(np.array(x))[None])[0, target].detach())
 
 
-SETTINGS = [((3, 2), None), ((3, 2), (3, 2)), ((4, 3), (2, 1)), ((5, 4), (3, 3)), (3, 2), (1, None), ((9, 7), 1), ((9, 2), 1)]
+SETTINGS = [
+    ((3, 2), None),
+    ((3, 2), (3, 2)),
+    ((4, 3), (2, 1)),
+    ((5, 4), (3, 3)),
+    (3, 2),
+    (1, None),
+    ((9, 7), 1),
+    ((9, 2), 1),
+]
 
 
 @pytest.mark.parametrize(("window", "stride"), SETTINGS, ids=str)

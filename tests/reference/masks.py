@@ -42,7 +42,9 @@ def rise(f, x, masks, background=0.0):
 def occlusion(f, x, window, stride, absent):
     """The mean drop over the windows that cover a position, for one row ``x`` (C, *positions)."""
     shape = x.shape[1:]
-    starts = [range(0, max(1, math.ceil((n - w) / s) * s + 1), s) for n, w, s in zip(shape, window, stride, strict=True)]
+    starts = [
+        range(0, max(1, math.ceil((n - w) / s) * s + 1), s) for n, w, s in zip(shape, window, stride, strict=True)
+    ]
     total, count = np.zeros(shape), np.zeros(shape)
     for corner in itertools.product(*starts):
         covered = tuple(slice(first, first + w) for first, w in zip(corner, window, strict=True))

@@ -97,16 +97,8 @@ class Gaussian(Removal):
     def draws(self) -> int:
         return self.samples
 
-    def normal(self, question: Question) -> Normal:
-        """The distribution in the coordinates of the question."""
-        if ("normal", self) not in question.memo:
-            background = question.space.encode(self.source.rows(question))
-            question.memo["normal", self] = Normal.fitted(background, "removal.gaussian")
-        fitted: Normal = question.memo["normal", self]
-        return fitted
-
     def absent(self, question: Question, draws: range) -> Tensor:
-        z, normal, half = question.z, self.normal(question), self.samples // 2
+        z, normal, half = question.z, fitted(self.source, question), self.samples // 2
         turns = range(draws.start // self.samples, (draws.stop - 1) // self.samples + 1)
         size = half * len(normal.mean)
         noise = [
@@ -120,7 +112,7 @@ class Gaussian(Removal):
         return normal.draws(part).reshape(len(z), -1, *z.shape[1:]).to(z)
 
     def stand_ins(self, question: Question) -> StandIns:
-        joint, normal = super().stand_ins(question), self.normal(question)
+        joint, normal = super().stand_ins(question), fitted(self.source, question)
 
         def pick(turns: Tensor, rows: Tensor, draws: range, present: Tensor) -> Tensor:
             return normal.moved(joint(turns, rows, draws, present), question.z[rows], present)
@@ -196,3 +188,34 @@ class _Distance:
         for place, codes in zip(self.text, self.codes.T, strict=True):
             square = square + keep[:, place, None] * (flat[:, place, None] != codes)
         return (square * 1e9).round()
+
+
+@dataclass(frozen=True)
+class ConditionalMean(Removal):
+    """Absent entries take their expected value given the present ones: what the draws of ``Gaussian`` come to for a
+    linear f."""
+
+    source: Marginal
+    name: str = field(default="conditional_mean", repr=False)
+
+    def absent(self, question: Question, draws: range) -> Tensor:
+        z = question.z
+        return fitted(self.source, question).mean.reshape(1, 1, *z.shape[1:]).to(z)
+
+    def stand_ins(self, question: Question) -> StandIns:
+        normal = fitted(self.source, question)
+        mean = normal.mean.reshape(1, 1, *question.z.shape[1:])
+
+        def pick(turns: Tensor, rows: Tensor, draws: range, present: Tensor) -> Tensor:
+            return normal.moved(mean, question.z[rows], present)
+
+        return pick
+
+
+def fitted(source: Marginal, question: Question) -> Normal:
+    """The normal distribution of a background in the coordinates of the question."""
+    if ("normal", source) not in question.memo:
+        background = question.space.encode(source.rows(question))
+        question.memo["normal", source] = Normal.fitted(background, "removal.gaussian")
+    found: Normal = question.memo["normal", source]
+    return found

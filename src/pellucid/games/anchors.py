@@ -19,12 +19,6 @@ from pellucid.games.coalitional import check_players
 from pellucid.games.neighbourhood import Neighbourhood
 
 MOST_PLAYERS = 512
-_FIRST = 20
-"""Draws of every candidate before they are compared."""
-_BATCH = 50
-"""Draws of each of the two candidates that a round of KL-LUCB looks at."""
-_PROOF = 500
-"""Fresh draws on which the precision of an anchor is proved; the search's own would flatter it."""
 _FRESH = 2**20
 """Number of the first batch of fresh draws, out of reach of the search."""
 
@@ -92,46 +86,74 @@ class Anchors(Method):
                 f"anchors: explains a decision for a class, and the explained output is a plain number; {instead}, or "
                 "say what the outputs are with wrap(..., scale='logit' or 'prob')"
             )
-        if question.target.several:
-            raise Unsupported(f"anchors: explains one decision a row; give one target a row, or {instead}")
         n = question.z[0].numel() if question.players is None else question.players.n
         check_players(self.name, n, MOST_PLAYERS, "players=players.grid(7) or players.segments(50), or occlusion()")
         return self
+
+    @property
+    def first(self) -> int:
+        """Draws of every candidate before they are compared."""
+        return max(1, min(20, self.budget // 500))
+
+    @property
+    def batch(self) -> int:
+        """Draws of each of the two candidates that a round of KL-LUCB looks at."""
+        return max(1, min(50, self.budget // 200))
+
+    @property
+    def proof(self) -> int:
+        """Fresh draws on which the precision of a rule is proved; the search's own would flatter it."""
+        return max(1, min(1000, self.budget // 10))
 
     def block_rows(self, question: Question) -> int:
         """All rows, one chunk each."""
         return len(question.z)
 
     def chunks(self, question: Question) -> int:
-        return len(question.z)
+        return len(question.z) * self._outputs(question)
+
+    def _outputs(self, question: Question) -> int:
+        """Decisions that are explained for each row."""
+        if not question.target.several:
+            return 1
+        if "outputs" not in question.memo:
+            question.memo["outputs"] = question.block(slice(0, 1)).here().shape[1]
+        return int(question.memo["outputs"])
 
     def chunk(self, question: Question, index: int) -> Anchored:
-        return Anchored((_Search(self, Neighbourhood(question.block(slice(index, index + 1)), self.removal)).run(),))
+        row, output = divmod(index, self._outputs(question))
+        asked = question.block(slice(row, row + 1))
+        if question.target.several:
+            asked = replace(asked, target=replace(asked.target, index=(output,)))
+        return Anchored((_Search(self, Neighbourhood(asked, self.removal)).run(),))
 
     def result(self, question: Question, state: Any) -> Result:
-        rows: tuple[Anchor, ...] = state.rows
-        players = question.players
-        n = question.z[0].numel() if players is None else players.n
-        values = question.z.new_zeros(len(rows), n, 1, dtype=torch.get_default_dtype())
-        for row, anchor in enumerate(rows):
-            values[row, list(anchor.players)] = 1
-        missed = sum(not anchor.reached for anchor in rows)
+        each: tuple[Anchor, ...] = state.rows
+        rows, outputs, players = len(question.z), self._outputs(question), question.players
+        order = torch.zeros(len(each), question.z[0].numel() if players is None else players.n, dtype=torch.long)
+        for i, anchor in enumerate(each):
+            order[i, list(anchor.players)] = torch.arange(1, len(anchor.players) + 1)
+        order = order.unflatten(0, (rows, outputs)).mT
+        missed = sum(not anchor.reached for anchor in each)
         if missed:
             warnings.warn(
-                f"anchors: found no rule of precision {self.threshold:g} for {missed} of {len(rows)} rows; the most precise "
-                'one found is given, and details["reached"] is False there. Lower the threshold, or raise budget or '
-                "longest",
+                f"anchors: found no rule of precision {self.threshold:g} for {missed} of {len(each)} decisions; the "
+                'most precise one found is given, and details["reached"] is False there. Lower the threshold, or '
+                "raise budget or longest",
                 Unreliable,
                 stacklevel=2,
             )
-        details: dict[str, Any] = {
-            "rule": [anchor.rule for anchor in rows],
-            "order": [list(anchor.players) for anchor in rows],
-            "reached": np.array([anchor.reached for anchor in rows]),
-        }
-        told = {"precision": "precision", "precision_low": "low", "precision_high": "high"}
-        told |= {"coverage": "coverage", "coverage_low": "rare", "coverage_high": "common", "draws": "draws"}
-        details |= {name: np.array([getattr(anchor, source) for anchor in rows]) for name, source in told.items()}
+
+        def told(name: str) -> np.ndarray[Any, Any]:
+            column = np.array([getattr(anchor, name) for anchor in each]).reshape(rows, outputs)
+            return column if question.target.several else column[:, 0]
+
+        details: dict[str, Any] = {"rule": told("rule").tolist(), "reached": told("reached"), "draws": told("draws")}
+        details |= {"precision": told("precision"), "precision_low": told("low"), "precision_high": told("high")}
+        details |= {"coverage": told("coverage"), "coverage_low": told("rare"), "coverage_high": told("common")}
+        details["order"] = order.numpy() if question.target.several else order[..., 0].numpy()
+        dtype = question.z.dtype if question.z.is_floating_point() else torch.get_default_dtype()
+        values = (order > 0).to(question.z.device, dtype)
         shaped = values if players is not None else values.unflatten(1, question.z.shape[1:])
         return Result(shaped, details=details | {"threshold": self.threshold}, by_row=frozenset(details))
 
@@ -172,7 +194,7 @@ class _Search:
             if found and self.best is not None:  # only a wider rule could still be better
                 wider = self.best.coverage
                 candidates = [members for members in candidates if world.coverage(members)[0] > wider]
-            if not candidates or self.spent + _FIRST * len(candidates) > method.budget:
+            if not candidates or self.spent + method.first * len(candidates) > method.budget:
                 break
             beam = self._widest(candidates)
             self._judge(beam)
@@ -186,13 +208,13 @@ class _Search:
         """The ``beam`` most precise candidates, up to ``tau`` with probability 1 - delta (KL-LUCB, kaufmann2013)."""
         method = self.method
         tallies = [_Tally() for _ in candidates]
-        self._draw(candidates, tallies, range(len(candidates)), _FIRST)
+        self._draw(candidates, tallies, range(len(candidates)), method.first)
         size, limit = min(method.beam, len(candidates)), self.spent + (method.budget - self.spent) // 8
         turn = 1
         while True:
             order = sorted(range(len(candidates)), key=lambda i: -tallies[i].mean)
             top, rest = order[:size], order[size:]
-            if not rest or self.spent + 2 * _BATCH > limit:
+            if not rest or self.spent + 2 * method.batch > limit:
                 return [candidates[i] for i in top]
             level = _exploration(len(candidates), turn, method.delta)
             weakest = min(top, key=lambda i: lower(tallies[i].mean, level / tallies[i].draws))
@@ -200,7 +222,7 @@ class _Search:
             gap = upper(tallies[rival].mean, level / tallies[rival].draws)
             if gap - lower(tallies[weakest].mean, level / tallies[weakest].draws) <= method.tau:
                 return [candidates[i] for i in top]
-            self._draw(candidates, tallies, (weakest, rival), _BATCH)
+            self._draw(candidates, tallies, (weakest, rival), method.batch)
             turn += 1
 
     def _draw(
@@ -229,10 +251,11 @@ class _Search:
             precision, low, high = 1.0, 1.0, 1.0
         else:
             self.proofs += 1
-            first = world.hits([members], [_FRESH + self.proofs], _FIRST)[0]
-            draws = _PROOF if first / _FIRST > method.threshold - method.tau else _FIRST * 5
+            seen = world.hits([members], [_FRESH + self.proofs], method.first)[0]
+            promising = seen / method.first > method.threshold - method.tau
+            draws = method.proof if promising else min(method.proof, 5 * method.first)
             hits = world.hits([members], [2 * _FRESH + self.proofs], draws)[0]
-            self.spent += _FIRST + draws
+            self.spent += method.first + draws
             level = math.log(self.proofs * (self.proofs + 1) / method.delta) / draws
             precision, low, high = hits / draws, lower(hits / draws, level), upper(hits / draws, level)
         coverage, counted = world.coverage(members)

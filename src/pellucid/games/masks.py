@@ -23,8 +23,8 @@ from pellucid.games.shapley import enumerated
 _BLOCK = 64
 """Masks whose random numbers are drawn in one call."""
 _MOST_BLOCKS = 8
-_ENTRIES = 2**21
-"""Mask entries that a chunk holds, about: 16 MB in float64."""
+_ENTRIES = 2**20
+"""Mask entries that a chunk holds, about, where 64 masks are not more: 8 MB in float64."""
 _BY_ROW = frozenset({"mean_output"})
 
 

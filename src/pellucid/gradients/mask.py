@@ -122,6 +122,8 @@ class Mask(Method):
         values, after, before = (torch.stack(parts, -1) for parts in zip(*each, strict=True))
         dims = tuple(dim for dim, _ in Sheet(question).axes)
         details = {"score": before, "score_masked": after}
+        if not target.several:
+            details = {name: part[:, 0] for name, part in details.items()}
         return Result(values, dims=dims, details=details, by_row=frozenset(details), outputs=outputs)
 
     def _part(self, question: Question, part: slice) -> tuple[Tensor, Tensor, Tensor]:

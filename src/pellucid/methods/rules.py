@@ -28,10 +28,10 @@ def anchors(
     several stand-ins: a random one. One stand-in (a number, a blur): each other player is removed with probability
     1/2. ``beam``: candidates kept at each size; ``longest``: most players of a rule (None: all). ``budget``: model
     evaluations a row, about. ``tau``: how sure KL-LUCB is which candidates are best; ``delta``: chance that a bound is
-    wrong. Returns values (B, n), 1 for the players of the rule; ``details``: "rule" in words, "precision" and
-    "coverage" with "_low" and "_high" bounds, "reached", "order". The precision is measured on fresh draws, and a row
-    counts as reached if its lower bound is at least the threshold; else the best rule found is given, with
-    ``Unreliable``. Cost: up to budget forwards a row; at most 512 players. Source: ribeiro2018; departures: fresh draws
-    (the search's own flatter the winner), and a bound at the threshold itself, not 0.05 under it.
+    wrong. Returns values (B, n), 1 for the players of the rule; ``details``: "rule" in words, "order" in which its
+    players were found (1, 2, ..), "precision" and "coverage" with "_low" and "_high" bounds, "reached": whether the
+    lower bound of the precision is at least the threshold. Where no rule gets there the most precise one is given, with
+    ``Unreliable``. Cost: up to budget forwards a row and output; at most 512 players. Source: ribeiro2018; departures:
+    the precision is proved on fresh draws (the search's own flatter the winner), at the threshold itself.
     """
     return Anchors(threshold, delta, tau, beam, longest, budget, absence.of(removal))

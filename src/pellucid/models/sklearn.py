@@ -59,6 +59,20 @@ class SklearnModel(Model):
         self.columns = None if names is None else tuple(str(name) for name in names)
         self._plain = names is None and hasattr(estimator, "n_features_in_")
 
+    @property
+    def estimator(self) -> Any:
+        """The fitted estimator itself."""
+        return self._estimator
+
+    @property
+    def method(self) -> str:
+        """The method of the estimator that gives the outputs."""
+        return self._method
+
+    def table(self, x: Tensor) -> Any:
+        """Rows as the estimator gets them, (B, features) numpy."""
+        return as_array(self._options.prepared(x))
+
     def __call__(self, x: Tensor) -> Any:
         x = self._options.prepared(x)
         with calling(f"{self.name}.{self._method}", x):
