@@ -25,10 +25,10 @@ def linear_shap(background: Any) -> Method:
     """How much does each feature of a linear model add to the output, features varying independently of each other?
 
     φ_i = w_i (x_i - E x_i), φ_0 = f(E x) = b + Σ w_j E x_j: exact Shapley values for marginal removal. ``background``
-    (R, ...): rows that give the mean. The weights are read off differences of predictions; f is checked at the rows, the
-    background and random points between and beyond them, and refused where it is not linear. Returns values like z, or
-    (B, n). Cost: one evaluation an entry and explained output, and about 100 for the check. Departure: the paper prints
-    φ_0 = b, which is only right for centred features. Source: lundberg2017.
+    (R, ...): rows that give the mean. The weights are read off differences of predictions; f is checked at the rows,
+    the background and random points between and beyond them, and refused where it is not linear. Returns values like z,
+    or (B, n). Cost: one evaluation an entry and explained output, and about 100 for the check. Departure: the paper
+    prints φ_0 = b, which is only right for centred features. Source: lundberg2017.
 
     >>> import torch, pellucid
     >>> rows = torch.tensor([[0.0, 0.0], [2.0, 4.0]])
@@ -55,10 +55,10 @@ def max_shap(baseline: Any = 0.0) -> Method:
     """How much does each entry add to the largest one?
 
     Shapley values of v(S) = max over entries of x_i (i in S) or r_i, with r the ``baseline``, by a closed form over the
-    sorted values: in an interval (a, b) between neighbours let p entries have x > a ≥ r and m have r > a ≥ x; unless some
-    entry has both above a, the p gain (b - a) m! (p - 1)! / (p + m)! each, and the m lose (b - a) (m - 1)! p! / (p + m)!
-    each. Exact, ties too. f must be the maximum of its entries, which is checked at random mixtures of x and r. A player
-    counts as the largest of its entries. Returns values like z, or (B, n). Cost: 18 evaluations a row, and O(n²)
+    sorted values: in an interval (a, b) between neighbours let p entries have x > a ≥ r and m have r > a ≥ x; unless
+    some entry has both above a, the p gain (b - a) m! (p - 1)! / (p + m)! each, and the m lose (b - a) (m - 1)! p! / (p
+    + m)! each. Exact, ties too. f must be the maximum of its entries, which is checked at random mixtures of x and r. A
+    player counts as the largest of its entries. Returns values like z, or (B, n). Cost: 18 evaluations a row, and O(n²)
     operations. Source: lundberg2017 (its formula is for r = 0 ≤ x).
 
     >>> import torch, pellucid  # profits 5, 4 and 0: the best one counts

@@ -51,11 +51,11 @@ def set_qii(background: Any, draws: int | None = None) -> Method:
 def qii(background: Any, budget: int = 2048, draws: int | None = None) -> Method:
     """How much influence does each feature have, averaged over the sets it could be drawn anew with (Shapley QII)?
 
-    φ_i = mean over orders of v(before i, and i) - v(before i) with v(S) = E f(x_S, U of the others), the U_i independent
-    draws from ``background`` (R, ...): ``permutation_shapley`` where absent features are independent of each other, too.
-    ``draws``: combinations that a coalition averages over (R by default), drawn afresh for every pair of orders. Σ φ =
-    f(x) - E f(U). Returns values and standard errors (B, n). Cost: budget x draws evaluations a row. Departure: the paper
-    averages random orders; here they come in reversed pairs, too. Source: datta2016.
+    φ_i = mean over orders of v(before i, and i) - v(before i) with v(S) = E f(x_S, U of the others), the U_i
+    independent draws from ``background`` (R, ...): ``permutation_shapley`` where absent features are independent of
+    each other, too. ``draws``: combinations that a coalition averages over (R by default), drawn afresh for every pair
+    of orders. Σ φ = f(x) - E f(U). Returns values and standard errors (B, n). Cost: budget x draws evaluations a row.
+    Departure: the paper averages random orders; here they come in reversed pairs, too. Source: datta2016.
     """
     return Permutation(budget, absence.independent(background, draws), name="qii")
 

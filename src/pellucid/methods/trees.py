@@ -57,6 +57,8 @@ class Trees(Method):
         parts = torch.from_numpy(values).double()
         level = torch.from_numpy(base).double().expand(len(parts), -1)
         columns = question.columns
+        if columns is not None and int(columns.max()) >= parts.shape[2]:
+            raise self._differs(question, "it has other columns")
         if columns is not None:
             column = columns.cpu().reshape(-1, 1)
             parts = parts.gather(2, column.unsqueeze(1).expand(-1, parts.shape[1], 1))
@@ -96,7 +98,7 @@ class Trees(Method):
             explainer = shap.TreeExplainer(model.estimator, background, feature_perturbation=kind)
             values = np.asarray(explainer.shap_values(table, check_additivity=False), dtype=np.float64)
             base = np.asarray(explainer.expected_value, dtype=np.float64).reshape(-1)
-        except Exception as error:  # noqa: BLE001 - shap raises many kinds for models that it does not know
+        except Exception as error:  # shap raises many kinds for models that it does not know
             raise Unsupported(f"{self.name}: shap cannot explain a {model.name} ({error}); {_OTHERS}") from error
         if values.ndim == 2:
             values = values[:, :, None]
@@ -106,11 +108,14 @@ class Trees(Method):
 
     def _check(self, question: Question, total: Tensor, outputs: Tensor) -> None:
         if total.shape != outputs.shape:
-            raise Unsupported(f"{self.name}: explains raw columns of the output, one or all of them; {_OTHERS}")
+            raise self._differs(question, "it has other columns")
         miss = float((total - outputs).abs().amax())
         if miss > _MISS * max(float(total.abs().amax()), float(outputs.abs().amax())):
-            raise Unsupported(
-                f"{self.name}: what the trees add up to differs from the explained output of {question.model.name} "
-                f"(read={question.target.read_name!r}) by {miss:.3g}; explain the raw score instead, such as "
-                f"wrap(model.decision_function), or {_OTHERS}"
-            )
+            raise self._differs(question, f"off by {miss:.3g}")
+
+    def _differs(self, question: Question, how: str) -> Unsupported:
+        return Unsupported(
+            f"{self.name}: what the trees add up to is not the explained output of {question.model.name} "
+            f"(read={question.target.read_name!r}): {how}; explain the raw score, wrap(model.decision_function), or "
+            f"{_OTHERS}"
+        )

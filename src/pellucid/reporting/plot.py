@@ -118,7 +118,7 @@ def curves(scores: Scores, metric: str | None = None) -> Figure:
     )
     ax.set_xlim(0, 1)
     ax.xaxis.set_major_formatter(lambda x, _: f"{x:.0%}")
-    _quiet(ax)
+    quiet(ax)
     ax.legend(frameon=False, fontsize=8)
     return figure
 
@@ -178,7 +178,7 @@ def leaderboard(scores: Scores, metrics: Sequence[str] | None = None) -> Figure:
         ax.set_title(
             f"{shown.family} {'↑' if shown.better == 'higher' else '↓'}\n{shown.detail}", fontsize=8, loc="left"
         )
-        _quiet(ax)
+        quiet(ax)
     grid[0].set_yticks(range(len(order)), [display(method) for method in order], fontsize=8)
     grid[0].set_ylim(len(order) - 0.5, -0.5)
     return figure
@@ -210,7 +210,7 @@ def _bars(each: Sequence[tuple[Explanation, int]], count: int) -> Figure:
     grid = figure.subplots(len(shown), 1, squeeze=False, height_ratios=[3 + len(b.names) for b in shown])[:, 0]
     for ax, (e, i), b in zip(grid, each, shown, strict=True):
         heights = np.arange(len(b.names))
-        colours = [_hex(palette.POSITIVE if value >= 0 else palette.NEGATIVE) for value in b.values]
+        colours = [hexadecimal(palette.POSITIVE if value >= 0 else palette.NEGATIVE) for value in b.values]
         reach = None if b.errors is None else 1.96 * np.nan_to_num(b.errors)
         ax.barh(
             heights,
@@ -230,7 +230,7 @@ def _bars(each: Sequence[tuple[Explanation, int]], count: int) -> Figure:
         ax.set_xlim(-1.05 * widest, 1.05 * widest)
         rest = f"; {len(b.names)} of {b.total} features" if b.total > len(b.names) else ""
         ax.set_title(f"{display(str(e.method['name']))}, {_target(e, i)}{rest}", fontsize=9, loc="left")
-        _quiet(ax)
+        quiet(ax)
     return figure
 
 
@@ -273,13 +273,15 @@ def _target(e: Explanation, row: int) -> str:
     return said if len(said) <= _WIDEST else f"{said[: _WIDEST - 1]}…"
 
 
-def _quiet(ax: Axes) -> None:
+def quiet(ax: Axes) -> None:
+    """Axes without what does not inform."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set_color(_RULE)
     ax.tick_params(labelsize=8, color=_RULE, labelcolor=_SOFT)
 
 
-def _hex(colour: tuple[int, int, int]) -> str:
+def hexadecimal(colour: tuple[int, int, int]) -> str:
+    """A colour as matplotlib takes it."""
     return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
