@@ -303,6 +303,20 @@ def test_a_damaged_file_is_refused_and_never_read_wrong(tmp_path):
     assert refused > 1.5 * len(whole) / 13
 
 
+def test_a_file_that_lost_an_array_is_refused(tmp_path):
+    """An optional array that is gone would otherwise pass for one that was never there."""
+    import zipfile
+
+    path, smaller = tmp_path / "e.npz", tmp_path / "smaller.npz"
+    table().save(path)
+    with zipfile.ZipFile(path) as whole, zipfile.ZipFile(smaller, "w") as part:
+        for name in whole.namelist():
+            if name != "std_error.npy":
+                part.writestr(name, whole.read(name))
+    with pytest.raises(BadInput, match="is not a pellucid explanation or is damaged"):
+        pellucid.load(smaller)
+
+
 def test_other_files_are_refused(tmp_path):
     path = tmp_path / "e.npz"
     np.savez(path, a=np.zeros(3))

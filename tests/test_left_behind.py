@@ -1,6 +1,7 @@
 """No method changes the user's module, inputs or global states, also when the forward raises midway."""
 
 import random
+import warnings
 
 import numpy as np
 import pytest
@@ -9,9 +10,7 @@ from torch import nn
 
 import pellucid
 from pellucid import BadInput
-from tests.reference import nets, recipes
-
-BACKGROUND = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+from tests.reference import recipes
 
 HOOKS = (
     "_forward_hooks",
@@ -29,41 +28,48 @@ GLOBAL_HOOKS = [name for name in vars(torch.nn.modules.module) if name.startswit
 pytestmark = pytest.mark.filterwarnings("ignore::pellucid.core.errors.Unreliable")
 
 
-class Memory(nets.Pooled):
-    """All that a careless method could leave a mark on: buffers, odd attributes, noise, and three kinds of ReLU.
+class Memory(nn.Module):
+    """All that a careless method could leave a mark on: buffers, odd attributes, noise, kinds of ReLU in ``body``.
 
-    ``calls`` counts the forward passes of all copies. A pass raises in its middle, on the call numbered ``breaks``.
+    ``calls`` counts the forward passes of all copies. A pass raises after its body, on the call numbered ``breaks``.
     """
 
     calls = 0
     breaks = None
 
-    def __init__(self):
+    def __init__(self, body):
         super().__init__()
+        self.body = body
+        self.drop = nn.Dropout(0.5)
+        self.relu = nn.ReLU(inplace=True)
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self.note = ["unchanged"]
 
-    def features(self, x):
-        x = self.norm1(self.conv1(x))
+    def forward(self, x):
         Memory.calls += 1
         self.steps += 1
         self.note.append("seen")
         torch.rand(3), np.random.rand(3), random.random()  # noqa: NPY002 - a model that draws numbers
+        out = self.body(self.relu(x))
         if Memory.calls == Memory.breaks:
             raise RuntimeError("out of luck")
-        return self.relu(self.conv2(self.relu(1.5 * x - 0.1)))
+        return out
 
 
-def user_net(training=False, frozen=False):
-    net = nets.seeded(Memory)
+def user_net(name="saliency", training=False, frozen=False):
+    net = Memory(recipes.scene(name).net().float()).eval()
     net.train(training)
     net.drop.train(not training)  # modes differ within the module
     for i, parameter in enumerate(net.parameters()):
         parameter.requires_grad_(not frozen and i != 2)
         parameter.grad = torch.full_like(parameter, i) if i != 1 else None
-    net.conv2.register_forward_hook(lambda module, inputs, output: None)
+    net.body.register_forward_hook(lambda module, inputs, output: None)
     net.register_full_backward_hook(lambda module, grads_in, grads_out: None)
     return net
+
+
+def rows(name="saliency", count=3):
+    return recipes.scene(name).x[:count].abs().clone()
 
 
 def state(net, x):
@@ -111,11 +117,10 @@ def _whole():
 @pytest.mark.parametrize("name", recipes.names())
 @pytest.mark.parametrize(("training", "frozen"), [(False, False), (True, False), (False, True)])
 def test_nothing_is_left_behind(name, training, frozen):
-    net, method = user_net(training, frozen), recipes.instance(name, BACKGROUND)
-    x = torch.rand(3, 3, 8, 8, requires_grad=True)
+    net, scene, x = user_net(name, training, frozen), recipes.scene(name), rows(name).requires_grad_()
     x.grad = torch.ones_like(x)
     before = state(net, x)
-    e = pellucid.explain(net, x, method, **recipes.options(method))
+    e = pellucid.explain(net, x, scene.method(name), **scene.options)
     assert_same(before, state(net, x))
     assert Memory.calls > 0
     assert np.isfinite(e.values).all()
@@ -124,28 +129,29 @@ def test_nothing_is_left_behind(name, training, frozen):
 @pytest.mark.parametrize("name", recipes.names())
 @pytest.mark.parametrize("breaks", [1, 2, 3])
 def test_nothing_is_left_behind_by_a_forward_that_raises(name, breaks):
-    net, method = user_net(), recipes.instance(name, BACKGROUND)
-    x = torch.rand(3, 3, 8, 8)
+    net, scene, x = user_net(name), recipes.scene(name), rows(name)
+    # One row a call, so that even a single-pass method comes to a third call.
+    options = {"run": pellucid.Run(batch_size=1, fold=False), **scene.options}
     Memory.breaks = breaks
     before = state(net, x)
     with pytest.raises(BadInput, match="the model raised RuntimeError: out of luck") as caught:
-        # One row a call, so that even a single-pass method comes to a third call.
-        pellucid.explain(net, x, method, run=pellucid.Run(batch_size=1, fold=False), **recipes.options(method))
+        pellucid.explain(net, x, scene.method(name), **options)
     assert isinstance(caught.value.__cause__, RuntimeError)
     assert Memory.calls == breaks
     assert_same(before, state(net, x))
     Memory.breaks = None
-    pellucid.explain(net, x, method, **recipes.options(method))  # and it works again
+    pellucid.explain(net, x, scene.method(name), **scene.options)  # and it works again
 
 
 @pytest.mark.parametrize("name", recipes.names())
 def test_the_caller_may_have_switched_gradients_off(name):
-    net, method = nets.pooled(), recipes.instance(name, BACKGROUND)
-    plain = pellucid.explain(net, BACKGROUND, method, target=0, **recipes.options(method))
+    scene = recipes.scene(name)
+    net = scene.net().float()
+    plain = pellucid.explain(net, rows(name), scene.method(name), target=0, **scene.options)
     for switch in (torch.no_grad, torch.inference_mode):
         with switch():
-            x = BACKGROUND.clone()
-            quiet = pellucid.explain(net, x, method, target=0, **recipes.options(method))
+            x = rows(name)
+            quiet = pellucid.explain(net, x, scene.method(name), target=0, **scene.options)
             assert not torch.is_grad_enabled()
         np.testing.assert_array_equal(quiet.values, plain.values)
 
@@ -153,32 +159,31 @@ def test_the_caller_may_have_switched_gradients_off(name):
 @pytest.mark.parametrize("name", recipes.names())
 def test_what_comes_out_is_the_callers_own(name):
     """Writing into the result changes neither the user's tensors nor a second result."""
-    net, method, x = nets.pooled(), recipes.instance(name, BACKGROUND), torch.rand(2, 3, 8, 8)
+    scene = recipes.scene(name)
+    net, method, x = scene.net().float(), scene.method(name), rows(name)
     kept = x.clone()
-    first = pellucid.explain(net, x, method, target=0, **recipes.options(method))
+    first = pellucid.explain(net, x, method, target=0, **scene.options)
     values = first.values.copy()
     first.data[:] = 7
     first.values[:] = 7
     first.outputs[:] = 7
     assert torch.equal(x, kept)
-    second = pellucid.explain(net, x, method, target=0, **recipes.options(method))
+    second = pellucid.explain(net, x, method, target=0, **scene.options)
     np.testing.assert_array_equal(second.values, values)
 
 
 def test_a_layer_that_is_not_there_leaves_nothing():
-    net, x = user_net(), torch.rand(2, 3, 8, 8)
+    net, x = user_net(), rows()
     before = state(net, x)
-    for layer in ("nowhere", "fc", "drop"):
+    for layer in ("nowhere", "body.fc", "drop"):
         with pytest.raises(BadInput):
             pellucid.explain(net, x, pellucid.methods.grad_cam(layer), target=0)
     assert_same(before, state(net, x))
 
 
-def test_a_warning_turned_into_an_error_leaves_nothing(recwarn):
-    net, x = user_net(training=True), torch.rand(2, 3, 8, 8)
+def test_a_warning_turned_into_an_error_leaves_nothing():
+    net, x = user_net(training=True), rows()
     before = state(net, x)
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(pellucid.Unreliable, match="train mode"):
@@ -189,19 +194,19 @@ def test_a_warning_turned_into_an_error_leaves_nothing(recwarn):
 def test_the_check_itself_sees_a_change():
     """Each thing that the tables look at, changed on purpose."""
     marks = {
-        "modes": lambda net, x: net.conv1.train(),
-        "hooks": lambda net, x: net.fc.register_forward_hook(print),
+        "modes": lambda net, x: net.body.conv1.train(),
+        "hooks": lambda net, x: net.body.fc.register_forward_hook(print),
         "inplace": lambda net, x: setattr(net.relu, "inplace", False),
         "note": lambda net, x: net.note.append("x"),
         "numbers": lambda net, x: net.steps.add_(1),
         "flags": lambda net, x: x.requires_grad_(True),
-        "grads": lambda net, x: setattr(net.fc.weight, "grad", None),
+        "grads": lambda net, x: setattr(net.body.fc.weight, "grad", None),
         "draws": lambda net, x: np.random.rand(),  # noqa: NPY002
         "attributes": lambda net, x: setattr(net, "extra", 1),
-        "classes": lambda net, x: setattr(net, "fc", nn.Identity()),
+        "classes": lambda net, x: setattr(net.body, "fc", nn.Identity()),
     }
     for what, mark in marks.items():
-        net, x = user_net(), torch.rand(2, 3, 8, 8)
+        net, x = user_net(), rows()
         before = state(net, x)
         mark(net, x)
         assert state(net, x)[what] != before[what], what

@@ -131,7 +131,7 @@ def test_superpixels_of_a_picture():
     for row in range(2):
         for segment in np.unique(spread.details["segments"][row]):
             here = spread.details["segments"][row] == segment
-            assert np.abs(spread.values[row][here] - x[row].numpy()[here].mean()).max() < 1e-10
+            assert np.abs(spread.values[row][here] - x[row].double().numpy()[here].mean()).max() < 1e-10
 
 
 @pytest.mark.parametrize("by", [None, players.segments(30)], ids=["its own superpixels", "given ones"])
@@ -205,7 +205,8 @@ def test_neither_the_batch_nor_the_other_rows_matter(batch_size):
         ({"alpha": -1}, "alpha must be at least 0"),
         ({"distance": "manhattan"}, "'cosine' or 'euclidean', got 'manhattan'"),
         ({"budget": 6}, r"budget must be at least n \+ 1 = 7 coalitions for 6 players, got 6"),
-        ({"budget": 0}, "budget must be at least"),
+        ({"budget": 0}, r"budget must be a whole number of at least n \+ 1 samples, got 0"),
+        ({"budget": 99.5}, "budget must be a whole number"),
         ({"removal": "grey"}, "'grey' is not known"),
     ],
     ids=str,

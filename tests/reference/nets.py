@@ -60,6 +60,16 @@ def pooled(seed=0, **options):
     return net
 
 
+def contrasted():
+    """A pooled net whose outputs differ from row to row more than among themselves, so that classes differ too."""
+    net = pooled()
+    with torch.no_grad():
+        x = torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(9))
+        net.fc.weight *= 30
+        net.fc.bias -= net(x).mean(0)
+    return net
+
+
 class Residual(nn.Module):
     """A block as in ResNet: BatchNorm, ReLU in place right after it, and an addition in place."""
 

@@ -15,7 +15,7 @@ from pellucid.core.question import Question
 from pellucid.core.removal import Marginal
 from pellucid.games.coalitional import Pieces, check_budget, check_players
 from pellucid.games.presence import outputs_last
-from pellucid.games.surrogate import MOST_PLAYERS, Surrogate, check_kernel, proximity, ridge
+from pellucid.games.surrogate import MOST_PLAYERS, Surrogate, check_settings, proximity, ridge
 
 _DRAWS = 2048
 """Samples whose random numbers are drawn in one call, and valued in one chunk."""
@@ -38,7 +38,7 @@ class Tabular(Method):
     name: str = "lime_tabular"
 
     def __post_init__(self) -> None:
-        check_kernel(self.name, self.width, self.alpha)
+        check_settings(self.name, self.budget, self.width, self.alpha)
 
     def chunks(self, question: Question) -> int:
         if question.z.ndim != 2 or not question.z.is_floating_point():

@@ -53,7 +53,7 @@ class Lime(Coalitional):
     averaged: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_kernel(self.name, self.width, self.alpha)
+        check_settings(self.name, self.budget, self.width, self.alpha)
         if self.distance not in DISTANCES:
             raise BadInput(f"lime: distance must be 'cosine' or 'euclidean', got {self.distance!r}")
 
@@ -117,9 +117,9 @@ class Lime(Coalitional):
 
     def _proximity(self, present: Tensor, n: Tensor) -> Tensor:
         """Weights of coalitions by how many of n players they hold; the empty one is at cosine distance 1."""
-        share = present / n.clamp_min(1)
+        share = present.double() / n.clamp_min(1)
         distance = 1 - share.sqrt() if self.distance == "cosine" else ((1 - share) * n).sqrt()
-        return proximity(distance.double(), self.width)
+        return proximity(distance, self.width)
 
     def result(self, question: Question, state: Any) -> Result:
         board = self.board(question)
@@ -142,8 +142,10 @@ def _players(question: Question) -> Players:
     return division.divide(question.z, question.dims, question.space.names)
 
 
-def check_kernel(name: str, width: float | None, alpha: float) -> None:
-    """Refuse a kernel without width and a negative penalty."""
+def check_settings(name: str, budget: int, width: float | None, alpha: float) -> None:
+    """Refuse a budget that is no number of samples, a kernel without width, a negative penalty."""
+    if isinstance(budget, bool) or not isinstance(budget, int) or budget < 1:
+        raise BadInput(f"{name}: budget must be a whole number of at least n + 1 samples, got {budget!r}")
     if width is not None and not 0 < width < float("inf"):
         raise BadInput(f"{name}: width must be positive, got {width!r}")
     if not 0 <= alpha < float("inf"):

@@ -20,20 +20,21 @@ def waterfall(e: Explanation, row: int = 0, count: int = MOST_FEATURES) -> Drawi
     Whiskers are 1.96 standard errors (95 %). Needs values that add up from a base value.
     """
     base, values = _base(e, row), _values(e)[row]
-    names, errors = surfaces.feature_names(e), None if e.std_error is None else e.std_error.reshape(values.shape)
+    names, errors = surfaces.feature_names(e), None if e.std_error is None else e.std_error[row]
     order = np.argsort(-np.abs(values), kind="stable")
     shown, rest = order[: count - 1 if len(order) > count else count], order[count - 1 if len(order) > count else count :]
     steps = [(names[i], float(values[i]), None if errors is None else float(errors[i])) for i in shown]
     if len(rest):
         steps.append((f"{len(rest)} others", float(values[rest].sum()), None))
     figure = Drawing(figsize=(6.4, 1.2 + 0.32 * len(steps)), layout="constrained")
-    ax, at = figure.subplots(), base
+    ax = figure.subplots()
+    at = base
     for place, (_, step, error) in enumerate(steps):
         ax.barh(place, step, left=at, height=0.62, color=_colour(step))
         if error is not None and np.isfinite(error):
             ax.errorbar(at + step, place, xerr=1.96 * error, color=_INK, linewidth=1)
         ax.annotate(
-            numerals.figure(step, signed=True),
+            f"{'+' if step > 0 else ''}{numerals.figure(step)}",
             (max(at, at + step), place),
             xytext=(5, 0),
             textcoords="offset points",
@@ -80,7 +81,7 @@ def beeswarm(e: Explanation, count: int = MOST_FEATURES) -> Drawing:
     ax.set_ylim(len(order) - 0.4, -0.6)
     ax.set_xlabel("value", fontsize=8, color=_SOFT)
     rest = f"; {len(order)} of {values.shape[1]} features" if len(order) < values.shape[1] else ""
-    note = "" if data is None else "; grey: low, orange-red: high feature value"
+    note = "" if data is None else "\ngrey: the feature is low, orange-red: it is high"
     ax.set_title(f"{display(str(e.method['name']))}, {len(e)} rows{rest}{note}", fontsize=9, loc="left")
     quiet(ax)
     return figure
