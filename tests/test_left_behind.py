@@ -1,5 +1,6 @@
 """No method changes the user's module, inputs or global states, also when the forward raises midway."""
 
+import pickle
 import random
 import warnings
 
@@ -50,14 +51,18 @@ class Memory(nn.Module):
         self.steps += 1
         self.note.append("seen")
         torch.rand(3), np.random.rand(3), random.random()  # noqa: NPY002 - a model that draws numbers
-        out = self.body(self.relu(x))
+        self.relu(x.clone())
+        out = self.body(x)
         if Memory.calls == Memory.breaks:
             raise RuntimeError("out of luck")
         return out
 
 
 def user_net(name="saliency", training=False, frozen=False):
-    net = Memory(recipes.scene(name).net().float()).eval()
+    body = recipes.scene(name).model()
+    if not isinstance(body, nn.Module):
+        return body  # an estimator
+    net = Memory(body).eval()
     net.train(training)
     net.drop.train(not training)  # modes differ within the module
     for i, parameter in enumerate(net.parameters()):
@@ -69,11 +74,13 @@ def user_net(name="saliency", training=False, frozen=False):
 
 
 def rows(name="saliency", count=3):
-    return recipes.scene(name).x[:count].abs().clone()
+    return recipes.scene(name).x[:count].clone()
 
 
 def state(net, x):
     """Everything about the user's things, as comparable values."""
+    if not isinstance(net, nn.Module):
+        return {"estimator": pickle.dumps(net), "x": x.tolist(), "draws": draws()}
     modules = list(net.named_modules())
     tensors = [*net.named_parameters(), *net.named_buffers(), ("x", x)]
     return {
@@ -89,7 +96,7 @@ def state(net, x):
         "numbers": [(name, tensor.detach().clone().tolist()) for name, tensor in tensors],
         "flags": [(name, tensor.requires_grad, tensor.is_leaf) for name, tensor in tensors],
         "grads": [(name, None if t.grad is None else (id(t.grad), t.grad.tolist())) for name, t in tensors],
-        "draws": (random.getstate(), str(np.random.get_state()), torch.get_rng_state().tolist()),  # noqa: NPY002
+        "draws": draws(),
         "switches": (
             torch.is_grad_enabled(),
             torch.is_inference_mode_enabled(),
@@ -100,6 +107,10 @@ def state(net, x):
         ),
         "models of functions": len(torch.overrides._get_current_function_mode_stack()),
     }
+
+
+def draws():
+    return random.getstate(), str(np.random.get_state()), torch.get_rng_state().tolist()  # noqa: NPY002
 
 
 def assert_same(before, after):
@@ -122,7 +133,7 @@ def test_nothing_is_left_behind(name, training, frozen):
     before = state(net, x)
     e = pellucid.explain(net, x, scene.method(name), **scene.options)
     assert_same(before, state(net, x))
-    assert Memory.calls > 0
+    assert Memory.calls > 0 or not isinstance(net, nn.Module)
     assert np.isfinite(e.values).all()
 
 
@@ -130,6 +141,8 @@ def test_nothing_is_left_behind(name, training, frozen):
 @pytest.mark.parametrize("breaks", [1, 2, 3])
 def test_nothing_is_left_behind_by_a_forward_that_raises(name, breaks):
     net, scene, x = user_net(name), recipes.scene(name), rows(name)
+    if not isinstance(net, nn.Module):
+        return
     # One row a call, so that even a single-pass method comes to a third call.
     options = {"run": pellucid.Run(batch_size=1, fold=False), **scene.options}
     Memory.breaks = breaks
@@ -146,7 +159,7 @@ def test_nothing_is_left_behind_by_a_forward_that_raises(name, breaks):
 @pytest.mark.parametrize("name", recipes.names())
 def test_the_caller_may_have_switched_gradients_off(name):
     scene = recipes.scene(name)
-    net = scene.net().float()
+    net = scene.model()
     plain = pellucid.explain(net, rows(name), scene.method(name), target=0, **scene.options)
     for switch in (torch.no_grad, torch.inference_mode):
         with switch():
@@ -160,7 +173,7 @@ def test_the_caller_may_have_switched_gradients_off(name):
 def test_what_comes_out_is_the_callers_own(name):
     """Writing into the result changes neither the user's tensors nor a second result."""
     scene = recipes.scene(name)
-    net, method, x = scene.net().float(), scene.method(name), rows(name)
+    net, method, x = scene.model(), scene.method(name), rows(name)
     kept = x.clone()
     first = pellucid.explain(net, x, method, target=0, **scene.options)
     values = first.values.copy()

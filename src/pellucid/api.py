@@ -213,11 +213,10 @@ def label(question: Question, method: Method, found: Result, outputs: Tensor) ->
     if found.covers is not None:
         details["std_error_covers"] = found.covers
     names = question.space.names
-    if divided is not None and dims == ("player",):
+    if dims[:1] == ("player",):
+        divided = divided or dividing.each().divide(question.z, question.dims, names)
         names = divided.names
         details["players_by_row"] = divided.by_row
-    elif dims == ("player", "player"):
-        names = feature_names(tuple(question.z.shape[1:]), names) if divided is None else divided.names
     elif names is None or len(names) != int(np.prod(values.shape[1 : 1 + len(dims)])):
         names = feature_names(tuple(values.shape[1:2]), None) if len(dims) == 1 else None
     residual = None
@@ -239,7 +238,7 @@ def label(question: Question, method: Method, found: Result, outputs: Tensor) ->
         std_error=None if errors is None else _numbers(errors, several),
         base_values=None if found.base is None else _numbers(found.base, several),
         residual=None if residual is None else _numbers(residual, several),
-        players=None if divided is None or dims != ("player",) else np.asarray(divided.labels.cpu()),
+        players=None if divided is None or dims[:1] != ("player",) else np.asarray(divided.labels.cpu()),
         cost=question.executor.cost.to_dict(),
         versions=versions(),
         details=details,

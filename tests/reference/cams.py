@@ -67,4 +67,5 @@ def alpha_by_derivatives(head, activations, k, i, j):
     derivatives = [torch.exp(head(a))]
     for _ in range(3):
         derivatives += torch.autograd.grad(derivatives[-1], entry, create_graph=True)
-    return float(derivatives[2] / (2 * derivatives[2] + derivatives[3] * a[k].sum()))
+    _, _, second, third = (float(d.detach()) for d in derivatives)
+    return second / (2 * second + third * float(a[k].detach().sum()))

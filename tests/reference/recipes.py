@@ -2,11 +2,14 @@
 
 import inspect
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
+from torch import nn
 
-from pellucid import methods, players
+import pellucid
+from pellucid import BadInput, Unsupported, methods, players
 from tests.reference import nets
 
 SMALL = {"steps": 6, "samples": 6, "budget": 64}  # enough to run, small enough to run often
@@ -14,20 +17,25 @@ SMALL = {"steps": 6, "samples": 6, "budget": 64}  # enough to run, small enough 
 
 @dataclass(frozen=True)
 class Scene:
-    """What a method is tried on: a maker of a net with four outputs, five rows, and a background for those that ask."""
+    """What a method is tried on: a maker of a model of four outputs, five rows, and what its recipe may ask for."""
 
-    net: Any
+    make: Any
     x: torch.Tensor
-    background: torch.Tensor
+    arguments: dict[str, Any]
     options: dict[str, Any] = field(default_factory=dict)
-    map_shape: tuple[int, ...] = ()
+    map_shape: tuple[int, ...] = (6,)
 
-    def method(self, name, dtype=torch.float32):
-        """A recipe's method, small; another argument without a default would be a gap in this file."""
-        offered = {**SMALL, "background": self.background.to(dtype)}
-        parameters = inspect.signature(getattr(methods, name)).parameters
-        missing = [each for each, p in parameters.items() if p.default is p.empty and each not in offered]
-        assert not missing, f"methods.{name} asks for {missing}; tests/reference/recipes.py must offer it"
+    def model(self, dtype=torch.float32):
+        """The model; a module in a dtype."""
+        made = self.make()
+        return made.to(dtype) if isinstance(made, nn.Module) else made
+
+    def method(self, name):
+        """A recipe's method, small; raises LookupError for an argument that has no default here or there."""
+        offered, parameters = {**SMALL, **self.arguments}, inspect.signature(getattr(methods, name)).parameters
+        for each, parameter in parameters.items():
+            if parameter.default is parameter.empty and each not in offered:
+                raise LookupError(f"methods.{name} asks for {each}")
         return getattr(methods, name)(**{each: offered[each] for each in parameters if each in offered})
 
 
@@ -35,18 +43,52 @@ def _random(seed, *shape):
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-IMAGES = Scene(nets.contrasted, _random(1, 5, 3, 8, 8), _random(2, 4, 3, 8, 8), {}, (8, 8))
+class Largest(nn.Module):
+    """The largest of six features, four times over."""
+
+    def forward(self, x):
+        return x.reshape(-1, 6).amax(1, keepdim=True).expand(-1, 4)
+
+
+def _tree():
+    from sklearn.tree import DecisionTreeClassifier
+
+    return DecisionTreeClassifier(max_depth=4, random_state=0)
+
+
+X, ROWS = 2 * _random(3, 5, 6) - 1, 2 * _random(4, 40, 6) - 1
+CLASSES = (ROWS[:, 0] > 0) + 2 * (ROWS[:, 1] + ROWS[:, 2] > 0).long()
+PICTURES, BEHIND = _random(1, 5, 3, 8, 8), _random(2, 4, 3, 8, 8)
+
+IMAGES = Scene(nets.contrasted, PICTURES, {"background": BEHIND}, map_shape=(8, 8))
 # Few players for methods that see predictions only, so that coalitions of them can be enumerated.
-CELLS = Scene(nets.contrasted, IMAGES.x, IMAGES.background, {"players": players.grid(2)}, (8, 8))
-TABLES = Scene(lambda: nets.smooth_mlp(6, 4), 2 * _random(3, 5, 6) - 1, 2 * _random(4, 30, 6) - 1, {}, (6,))
+CELLS = Scene(nets.contrasted, PICTURES, {"background": BEHIND}, {"players": players.grid(2)}, (8, 8))
+TABLES = Scene(lambda: nets.smooth_mlp(6, 4), X, {"background": ROWS})
+LINEAR = Scene(lambda: nets.seeded(lambda: nn.Linear(6, 4)), X, {"background": ROWS})
+LARGEST = Scene(Largest, X, {})
+TREES = Scene(
+    lambda: _tree().fit(ROWS.numpy(), CLASSES.numpy()),
+    X,
+    {"background": ROWS, "estimator": _tree(), "X": ROWS, "y": CLASSES.numpy()},
+)
 
 
 def names():
     return [recipe.__name__ for recipe in methods.CATALOGUE]
 
 
+@cache
 def scene(name):
-    """Pictures, or a table for methods that are made for tables."""
-    if name.endswith("_tabular"):
-        return TABLES
-    return CELLS if IMAGES.method(name).access == "predictions" else IMAGES
+    """The first scene that a method does not refuse."""
+    why = []
+    for each in (CELLS, IMAGES, TABLES, LINEAR, LARGEST, TREES):
+        try:
+            method = each.method(name)
+            if each is CELLS and method.access != "predictions":
+                continue
+            pellucid.explain(each.model(), each.x[:2], method, target=0, **each.options)
+        except (LookupError, BadInput, Unsupported) as error:
+            why.append(str(error))
+        else:
+            return each
+    raise AssertionError(f"methods.{name} works on no scene of tests/reference/recipes.py, add one: {why}")

@@ -9,11 +9,15 @@ from pellucid.core import rng
 
 def coalitions(n, budget, seed, row):
     """Who is in each sample: everybody once, then each player by a fair coin drawn under the row's key."""
+    numbers = {
+        (group, block): rng.uniform(seed, f"lime.{group}", block, row, 1, 512 * 16)[0].reshape(512, 16)
+        for group in range(n // 16 + 1)
+        for block in range(budget // 512 + 1)
+    }
     s = np.empty((budget, n), bool)
     for draw in range(budget):
         for player in range(n):
-            numbers = rng.uniform(seed, f"lime.{player // 16}", draw // 512, row, 1, 512 * 16)[0].reshape(512, 16)
-            s[draw, player] = numbers[draw % 512, player % 16] < 0.5
+            s[draw, player] = numbers[player // 16, draw // 512][draw % 512, player % 16] < 0.5
     s[0] = True
     return s
 

@@ -33,8 +33,8 @@ TITLE = "Why this prediction, and which explanation to believe"
 PAIR = (metrics.insertion, metrics.deletion)
 COARSE = (0.0, 0.05, 0.2, 0.45, 1.0)
 """Sizes of a curve on photos: the paper's area from 5 % to 45 %, and both ends."""
-ENDS = (0.0, 0.1, 0.3, 1.0)
-"""Sizes of a curve over single pixels of photos."""
+FINE = (0.0, 0.05, 0.1, 0.2, 0.3, 0.45, 0.7, 1.0)
+"""Sizes of a curve on digits."""
 
 
 @dataclass(frozen=True)
@@ -90,15 +90,15 @@ def photos(settings: Settings, console: Console) -> Comparison | None:
             "saliency": methods.saliency(),
             "input_x_gradient": methods.input_x_gradient(),
             "integrated_gradients": methods.integrated_gradients(steps=16),
-            "smooth_grad": methods.smooth_grad(samples=10),
+            "smooth_grad": methods.smooth_grad(samples=8),
             "grad_cam": methods.grad_cam(),
         },
-        by_cell={"feature_ablation, 14 x 14 cells": methods.feature_ablation("mean")},
-        cells=players.grid(14),
-        together=("integrated_gradients", "grad_cam", "feature_ablation, 14 x 14 cells"),
+        by_cell={"feature_ablation, 10 x 10 cells": methods.feature_ablation("mean")},
+        cells=players.grid(10),
+        together=("input_x_gradient", "grad_cam", "feature_ablation, 10 x 10 cells"),
         metrics=[
             *(metric(reference, grid=7, fractions=COARSE) for reference in ("uniform", "mean") for metric in PAIR),
-            *(metric("uniform", fractions=ENDS) for metric in PAIR),
+            metrics.insertion("uniform", fractions=COARSE),
             metrics.completeness(),
         ],
     )
@@ -129,8 +129,8 @@ def digits(settings: Settings, console: Console) -> Comparison | None:
         },
         together=("integrated_gradients", "expected_gradients", "grad_cam"),
         metrics=[
-            *(metric(reference, grid=7) for reference in ("uniform", 0.0) for metric in PAIR),
-            *(metric("uniform") for metric in PAIR),
+            *(metric(reference, grid=7, fractions=FINE) for reference in ("uniform", 0.0) for metric in PAIR),
+            *(metric("uniform", fractions=FINE) for metric in PAIR),
             metrics.completeness(),
         ],
     )

@@ -74,13 +74,17 @@ class Cost:
 
 @dataclass
 class Executor:
-    """Cuts work into model calls of bounded size, backs off when memory runs out, and counts what was done."""
+    """Cuts work into model calls of bounded size, backs off when memory runs out, and counts what was done.
+
+    ``batch_size`` stays as planned, since chunks are cut by it; ``fits`` is what a call carries after a back-off.
+    """
 
     batch_size: int
     cost: Cost = field(default_factory=Cost)
+    fits: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.cost.batch_size = self.batch_size
+        self.fits = self.cost.batch_size = self.batch_size
 
     def slices(self, count: int) -> Iterator[slice]:
         """Consecutive slices of at most ``batch_size`` items covering 0..count."""
@@ -95,14 +99,13 @@ class Executor:
         done: list[T] = []
         start = 0
         while start < count:
-            stop = min(start + max(1, self.batch_size // each), count)
+            stop = min(start + max(1, self.fits // each), count)
             try:
                 done.append(work(slice(start, stop)))
             except (RuntimeError, MemoryError) as error:
-                if self.batch_size == 1 or not out_of_memory(error):
+                if self.fits == 1 or not out_of_memory(error):
                     raise
-                self.batch_size = max(1, self.batch_size // 2)
-                self.cost.batch_size = self.batch_size
+                self.fits = self.cost.batch_size = max(1, self.fits // 2)
                 continue
             start = stop
         return done

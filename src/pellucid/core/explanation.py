@@ -117,18 +117,17 @@ class Explanation:
         """Values at input size: (B, H, W), (B, T) or (B, F), with a last axis J if several outputs are explained.
 
         Signed, channels summed, never normalised. A player's value is spread evenly over its entries, so that the map
-        sums to the values; a layer's map is resized bilinearly, which keeps heights, not sums.
+        sums to the values; a layer's map is resized bilinearly, which keeps heights, not sums. An interaction is shared
+        equally by its two players (of the index k-SII this makes Shapley values).
         """
+        each = self.values
         if self.pairs:
-            raise Unsupported(
-                "map: values of pairs of players have no place in the input; use values, top() or to_dataframe(), or "
-                "explain with kernel_shap() or permutation_shapley() for one value a player"
-            )
-        values = torch.from_numpy(np.ascontiguousarray(self.values))
+            each = (np.einsum("bii...->bi...", each) + each.sum(2)) / 2
+        values = torch.from_numpy(np.ascontiguousarray(each))
         dims = self.dims
         if dims and dims[0] == "player":
             if self.players is None:
-                return self.values
+                return each
             labels = torch.from_numpy(np.ascontiguousarray(self.players))
             count = self.values.shape[1]
             by_row = bool(self.details.get("players_by_row"))

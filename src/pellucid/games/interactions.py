@@ -194,7 +194,8 @@ class Interactions(Coalitional):
             if not bool(torch.isfinite(errors).all()):
                 warn_few(self.name, _drawn(plan))
         if self.index != "SII":
-            details["residual"] = (_added(found) - (board.ends()[:, 1] - empty)).abs()
+            missed = (_added(found) - (board.ends()[:, 1] - empty)).abs()
+            details["residual"] = missed if missed.shape[1] > 1 else missed[:, 0]
         return Result(found, errors, covers, empty, ("player", "player"), details, frozenset(details) & {"residual"})
 
     def _estimate(self, state: Pieces, plan: tuple[coalitions.Stratum, ...]) -> tuple[Tensor, Tensor]:

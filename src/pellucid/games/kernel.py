@@ -41,6 +41,10 @@ class Pairs(Coalitional):
     def plan(self, n: int) -> tuple[coalitions.Stratum, ...]:
         """How many pairs of each size."""
 
+    def pairs(self, board: Board) -> tuple[Tensor, Tensor]:
+        """One side of every pair (B, m, n) and its size (B, m), in the order in which they are valued."""
+        return coalitions.draw(self.plan(board.n), board.n, board.seed, board.first_row, board.rows)
+
     def passes(self, n: int) -> int:
         """How often the planned pairs are valued, each time on fresh stand-ins."""
         return 1
@@ -68,7 +72,7 @@ class Pairs(Coalitional):
             return whole.play(board, index, self.weights(n))
         share = COALITIONS_PER_CHUNK // 2
         turns = torch.arange(index * share, min((index + 1) * share, self._pairs(n)))
-        side, size = coalitions.draw(self.plan(n), n, board.seed, board.first_row, board.rows)
+        side, size = self.pairs(board)
         place = turns % max(1, side.shape[1])
         side, size, ends = side[:, place], size[:, place], board.ends()
         s, turn = torch.cat([side, ~side], 1), torch.cat([turns, turns])
@@ -224,6 +228,10 @@ class LowOrder(Pairs):
     def plan(self, n: int) -> tuple[coalitions.Stratum, ...]:
         there = [coalitions.pairs_of(n, size) for size in range(1, min(self.order, n // 2) + 1)]
         return tuple(coalitions.Stratum(size, count, count) for size, count in enumerate(there, 1))
+
+    def pairs(self, board: Board) -> tuple[Tensor, Tensor]:
+        """All of them, in an order that no seed changes."""
+        return coalitions.draw(self.plan(board.n), board.n, 0, board.first_row, board.rows)
 
     def whole(self, n: int) -> Enumeration | None:
         if self.removal.sampled or self.order < n // 2:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pellucid.core.errors import BadInput
+from pellucid.core.errors import BadInput, Unsupported
 
 Array = np.ndarray[Any, Any]
 
@@ -90,6 +90,8 @@ class RetrainingGame:
             worth = self._score if self.worth is None else self.worth
             try:
                 value = torch.as_tensor(np.asarray(worth(self._fitted(chosen), chosen), dtype=np.float64))
+            except (BadInput, Unsupported):
+                raise
             except (TypeError, ValueError) as error:
                 raise BadInput(f"RetrainingGame: columns {chosen.tolist()} have no worth: {error}") from error
             if not bool(torch.isfinite(value).all()):

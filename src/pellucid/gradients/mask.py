@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pellucid.core import rng
-from pellucid.core.errors import BadInput, Unsupported
+from pellucid.core.errors import BadInput
 from pellucid.core.method import Method, Result
 from pellucid.core.question import Question
 from pellucid.core.removal import Removal
@@ -103,14 +103,6 @@ class Mask(Method):
             if not 0 <= number < math.inf:
                 raise BadInput(f"{self.name}: {what} must be a finite number of at least 0, got {number!r}")
 
-    def prepared(self, question: Question) -> Method:
-        if not question.z.is_floating_point():
-            raise Unsupported(
-                f"{self.name}: x holds whole numbers, which cannot be mixed with what stands for absent ones; use "
-                "feature_ablation() or kernel_shap()"
-            )
-        return self
-
     def attribute(self, question: Question) -> Result:
         target, rows = question.target, len(question.z)
         outputs = question.here()
@@ -163,10 +155,11 @@ class Mask(Method):
         if not callable(target.read) and question.model.scale != "value":
             probable = replace(question, target=replace(target, read="prob"))
             return lambda z: probable.score(probable.raw(z), rows)[:, 0]
-        turn = torch.zeros(len(rows), dtype=torch.long)
-        nowhere = torch.zeros_like(question.z)
-        absent = self.removal.stand_ins(question)(turn, rows, range(1), nowhere)[:, 0].expand_as(question.z)
-        low, high = question.value(absent, rows)[:, 0], question.value(question.z, rows)[:, 0]
+        sheet, turn = Sheet(question, self.fine), torch.zeros(len(rows), dtype=torch.long)
+        present = sheet.present(question.z.new_zeros(len(rows), *sheet.shape))  # entries without a player stay
+        absent = self.removal.stand_ins(question)(turn, rows, range(1), present)[:, 0]
+        low = question.value(absent + present * (question.z - absent), rows)[:, 0]
+        high = question.value(question.z, rows)[:, 0]
         fall = torch.where(high == low, torch.ones_like(high), high - low)
         return lambda z: (question.score(question.raw(z), rows)[:, 0] - low) / fall
 

@@ -182,26 +182,27 @@ class Max(Method):
         z = question.z
         other = self.removal.absent(question, range(1))[:, 0].expand_as(z)
         outputs = self._checked(question, z, other)
-        x, r = self._players(question, z), self._players(question, other)
-        floor = float(torch.minimum(z.amin(), other.amin()))
-        x, r = x.clamp_min(floor), r.clamp_min(floor)  # a player that a row lacks is never the largest
+        x, r = self._players(question, z, other)
         values = max_shapley(x, r)
         if question.players is None:
             values = values.unflatten(1, z.shape[1:])
         values = values.unsqueeze(-1).expand(*values.shape, outputs)
         return Result(values, base=r.amax(1, keepdim=True).expand(-1, outputs))
 
-    def _players(self, question: Question, z: Tensor) -> Tensor:
-        """The largest entry of each player, (B, n) float64; what has no player is present on either side."""
-        flat = z.flatten(1).double()
+    def _players(self, question: Question, z: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+        """The largest entry of each player in z and in the baseline, (B, n) float64 each."""
+        here, there = z.flatten(1).double(), other.flatten(1).double()
         players = question.players
         if players is None:
-            return flat
+            return here, there
         labels = players.labels.to(z.device)
         labels = labels.flatten(1) if players.by_row else labels.reshape(1, -1).expand(len(z), -1)
         slot = torch.where(labels < 0, players.n, labels)
-        largest = flat.new_full((len(z), players.n + 1), -torch.inf).scatter_reduce(1, slot, flat, "amax")
-        return torch.maximum(largest[:, :-1], largest[:, -1:])
+        nothing = here.new_full((len(z), players.n + 1), -torch.inf)
+        x, r = (nothing.scatter_reduce(1, slot, side, "amax") for side in (here, there))
+        stays = x[:, -1:]  # what has no player is always present
+        floor = torch.maximum(stays, torch.minimum(here, there).amin(1, keepdim=True))  # a row may lack a player
+        return torch.maximum(x[:, :-1], floor), torch.maximum(r[:, :-1], floor)
 
     def _checked(self, question: Question, z: Tensor, other: Tensor) -> int:
         """The number of explained outputs J, once f is known to be the maximum."""
@@ -230,10 +231,10 @@ def max_shapley(x: Tensor, r: Tensor) -> Tensor:
     for low, high in zip(levels.T[:-1, :, None], levels.T[1:, :, None], strict=True):
         up, down = x > low, r > low
         gains, losses = up & ~down, down & ~up
-        p, m = gains.sum(1, keepdim=True), losses.sum(1, keepdim=True)
-        one, whole = torch.ones_like(p), torch.lgamma(p + m + 1.0)
-        gain = (torch.lgamma(m + 1.0) + torch.lgamma(torch.maximum(p, one).double()) - whole).exp()
-        loss = (torch.lgamma(torch.maximum(m, one).double()) + torch.lgamma(p + 1.0) - whole).exp()
+        p, m = (side.sum(1, keepdim=True).double() for side in (gains, losses))
+        whole = torch.lgamma(p + m + 1)
+        gain = (torch.lgamma(m + 1) + torch.lgamma(p.clamp_min(1)) - whole).exp()
+        loss = (torch.lgamma(m.clamp_min(1)) + torch.lgamma(p + 1) - whole).exp()
         width = (high - low) * ~(up & down).any(1, keepdim=True)
         values += width * (gains * gain - losses * loss)
     return values

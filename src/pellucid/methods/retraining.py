@@ -49,6 +49,14 @@ class Without(Removal):
         if hasattr(self.estimator, "get_params"):  # what names the method in a job's spec
             object.__setattr__(self, "written", f"{type(self.estimator).__name__}{self.estimator.get_params()}")
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Without):
+            return NotImplemented
+        return (self.written, self.source) == (other.written, other.source) and np.array_equal(self.y, other.y)
+
+    def __hash__(self) -> int:
+        return hash((self.written, self.source))
+
     def absent(self, question: Question, draws: range) -> Tensor:
         raise Unsupported("shapley_regression_values: nothing stands in for an absent feature; use a removal")
 
@@ -82,7 +90,7 @@ class Retrained(Permutation):
             raw = model.matrix(model(question.x[:, torch.from_numpy(columns)]))
             if raw.shape[1] != width:
                 raise Unsupported(
-                    f"{self.name}: {type(fitted).__name__} gives {raw.shape[1]} outputs and {question.model.name} gives "
+                    f"{self.name}: {type(fitted).__name__} gives {raw.shape[1]} outputs, {question.model.name} gives "
                     f"{width}; use an estimator with predict_proba, or kernel_shap() or permutation_shapley()"
                 )
             return question.score(raw, question.every_row()).double()

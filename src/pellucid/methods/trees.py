@@ -19,7 +19,7 @@ from pellucid.core.space import Identity
 from pellucid.models.sklearn import SklearnModel
 
 _OTHERS = "use kernel_shap() or permutation_shapley()"
-_MISS = 1e-3  # of the spread of outputs: what single-precision thresholds may cost
+_MISS = 1e-3  # of the largest values: what shap's single precision may cost
 
 
 def tree_shap(background: Any = None) -> Method:
@@ -63,7 +63,7 @@ class Trees(Method):
             column = columns.cpu().reshape(-1, 1)
             parts = parts.gather(2, column.unsqueeze(1).expand(-1, parts.shape[1], 1))
             level = level.gather(1, column)
-        self._check(question, parts.sum(1) + level, outputs.cpu().double())
+        self._check(question, parts.sum(1) + level, outputs.cpu().double(), np.abs(values).max() + np.abs(base).max())
         game = "path-dependent: absent features follow the training rows"
         if self.source is not None:
             game = "interventional: absent features come from the background"
@@ -106,11 +106,11 @@ class Trees(Method):
             values, base = np.concatenate([-values, values], 2), np.concatenate([-base, base])
         return values, base
 
-    def _check(self, question: Question, total: Tensor, outputs: Tensor) -> None:
+    def _check(self, question: Question, total: Tensor, outputs: Tensor, size: float) -> None:
         if total.shape != outputs.shape:
             raise self._differs(question, "it has other columns")
         miss = float((total - outputs).abs().amax())
-        if miss > _MISS * max(float(total.abs().amax()), float(outputs.abs().amax())):
+        if miss > _MISS * float(size):
             raise self._differs(question, f"off by {miss:.3g}")
 
     def _differs(self, question: Question, how: str) -> Unsupported:

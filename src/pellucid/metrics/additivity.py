@@ -103,9 +103,12 @@ class Additivity(Metric):
         return torch.cat(sums, 1), known
 
     def end(self, desk: Desk, units: Units, seed: int, present: bool) -> Tensor:
-        """The output with everything present or absent, (B,)."""
-        s = torch.full((len(units.scores), 1, units.n), float(present))
-        return self.game(desk, units, seed)(s.to(desk.question.z.device))[:, 0, 0].double().cpu()
+        """The output with everything present or absent, (B,), shared likewise."""
+        key = f"end {present}/{plain(self.removal)}/{seed}/{plain(units.players.labels)}"
+        if key not in desk.shared:
+            s = torch.full((len(units.scores), 1, units.n), float(present))
+            desk.shared[key] = self.game(desk, units, seed)(s.to(desk.question.z.device))[:, 0, 0].double().cpu()
+        return desk.shared[key]
 
     def parts(self, units: Units, count: int) -> Iterator[range]:
         """0..count in pieces that keep memory small."""

@@ -37,7 +37,7 @@ class Units:
 
 def own(explanation: Explanation) -> Units:
     """The explanation's own units: its players, else the positions of the input, ranked as the method declares."""
-    if explanation.dims[:1] == ("player",) and explanation.players is not None:
+    if explanation.dims == ("player",) and explanation.players is not None:
         labels = torch.from_numpy(np.ascontiguousarray(explanation.players))
         names = tuple(map(str, range(explanation.values.shape[1])))
         players = Players(labels, names, bool(explanation.details.get("players_by_row")))
