@@ -1,5 +1,7 @@
 """CAM, Grad-CAM and its counterfactual: closed forms, slow twins, captum, and which layer is found."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -197,6 +199,21 @@ def test_frozen_and_trainable_parameters_give_the_same_map():
     frozen.requires_grad_(False)
     a, b = (pellucid.explain(m, X, methods.grad_cam(), target=1).values for m in (net, frozen))
     np.testing.assert_array_equal(a, b)
+
+
+def test_no_hook_stays_on_the_private_copy():
+    """The copy outlives the call when the user wraps the model; hooks would pile up on it."""
+
+    class Broken(nets.Pooled):
+        def forward(self, x):
+            return super().forward(x).reshape(7, 7)
+
+    for net in (pooled(), nets.seeded(Broken).double()):
+        model = pellucid.wrap(net)
+        for method in (methods.cam(), methods.grad_cam(), methods.grad_cam("conv1")):
+            with contextlib.suppress(BadInput):
+                pellucid.explain(model, X, method, target=0)
+            assert not any(module._forward_hooks for module in model._replica.modules())
 
 
 # ---------------------------------------------------------------- which layer

@@ -204,6 +204,34 @@ def test_a_new_field_is_a_flag_with_its_help_type_and_default():
 
 
 @pytest.mark.parametrize(
+    ("flag", "text", "value"),
+    [
+        ("labels", "cat", ("cat",)),
+        ("labels", "1,none", ("1", "none")),
+        ("labels", "labels.txt", ("cat", "dog", "owl")),
+        ("mean", "0.5", 0.5),
+        ("mean", "0.5,0.4,0.3", (0.5, 0.4, 0.3)),
+        ("bounds", "-1,1", (-1.0, 1.0)),
+        ("scale", "prob", "prob"),
+        ("axis", -1, -1),
+    ],
+)
+def test_options_of_the_model(here, flag, text, value):
+    group = flags.From("pellucid.models:wrap", "Model", without=("net",))
+    given = dict.fromkeys(group.parameters()) | {flag: text}
+    assert group.collect(given) == {flag: value}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("3", 3), ("3,1", (3, 1)), ("cat,2", ("cat", 2)), ("crane(bird)", "crane(bird)"), ("all", "all")],
+)
+def test_a_target_is_a_column_or_a_label_or_one_a_row(text, value):
+    assert arguments.target(text, "--target") == value
+    assert flags.From("pellucid.api:explain", "", only=("target",)).collect({"target": text}) == {"target": value}
+
+
+@pytest.mark.parametrize(
     ("text", "hint", "value"),
     [
         ("128", int, 128),
@@ -240,6 +268,8 @@ def test_methods_and_metrics_from_text(here):
         methods.feature_ablation(removal.blur(5)),
     ]
     rows = np.load("x.npy")
+    (nested,) = arguments.recipes(["feature_ablation:removal=marginal(x.npy,draws=3)"], methods.CATALOGUE, "method")
+    assert nested.describe() == methods.feature_ablation(removal.marginal(rows, draws=3)).describe()
     (expected,) = arguments.recipes(["expected_gradients:background=x.npy,samples=7"], methods.CATALOGUE, "method")
     assert expected.describe() == methods.expected_gradients(rows, samples=7).describe()
     texts = ["insertion:reference=uniform,grid=7,fractions=0,.5,1;completeness"]

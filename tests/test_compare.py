@@ -590,11 +590,10 @@ def test_the_class_is_held_fixed_when_weights_are_drawn(no_digits, monkeypatch):
     weights = [model._replica[1].weight.detach() for model in drawn]
     assert len(weights) == judging.REDRAWS + judging.REDRAWS  # for the method and for the control
     mine, correlations = net[1].weight.detach(), []
-    for weight in weights[: judging.REDRAWS]:
-        before, after = ((w[[0, 1] * 7] * x.flatten(1)).numpy() for w in (mine, weight))
-        correlations.append(
-            [pd.Series(a).corr(pd.Series(b), method="spearman") for a, b in zip(before, after, strict=True)]
-        )
+    share = -(-len(x) // judging.REDRAWS)  # each draw of the weights has its own rows
+    for row, column in enumerate([0, 1] * 7):
+        before, after = ((w[column] * x[row].flatten()).numpy() for w in (mine, weights[row // share]))
+        correlations.append(pd.Series(before).corr(pd.Series(after), method="spearman"))
     assert check(c, "input_x_gradient", 2).figure == pytest.approx(np.mean(correlations), abs=1e-6)
     assert not any(torch.equal(weight, mine) for weight in weights)  # drawn under seed 1, as a user may have done
 

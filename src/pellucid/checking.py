@@ -23,7 +23,7 @@ from pellucid.core.method import Method, Result
 from pellucid.core.probe import Probe, problems
 from pellucid.core.question import Question
 from pellucid.core.target import Target
-from pellucid.judging import FAILURES, REDRAWN_ROWS, REDRAWS
+from pellucid.judging import FAILURES, REDRAWN_ROWS
 from pellucid.metrics.metric import Desk
 from pellucid.models import wrap
 
@@ -323,7 +323,7 @@ def _comparison(
     chosen = [name for name in names if name in trials and trials[name].applies and trials[name].forwards >= 0]
     once = sum(trials[name].forwards for name in chosen), sum(trials[name].backwards for name in chosen)
     judged = _metric_forwards(question)
-    redrawn = REDRAWS * min(rows, REDRAWN_ROWS) if "layers" in abilities(question.model) else 0
+    redrawn = min(rows, REDRAWN_ROWS) if "layers" in abilities(question.model) else 0
     scored = len({*chosen, "random_attribution"})  # a comparison always has its control
     work = {
         "methods": (rows * once[0], rows * once[1]),

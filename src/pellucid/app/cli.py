@@ -213,7 +213,10 @@ def methods(
     every = {"methods": catalogue.methods(), "metrics": catalogue.metrics()}
     import pandas as pd
 
-    console.result(every, *(pd.DataFrame(jsonable(rows)).drop(columns="call") for rows in every.values()))
+    tables = [pd.DataFrame(jsonable(rows)).drop(columns="call") for rows in every.values()]
+    console.result(
+        every, *(table.map(lambda entry: ", ".join(entry) if isinstance(entry, list) else entry) for table in tables)
+    )
 
 
 def report(

@@ -211,10 +211,8 @@ def _cell(entry: Any) -> str:
 
 
 def _code(error: Exception) -> int:
-    if isinstance(error, BadInput):
-        return (
-            FAILED if str(error).startswith("the model raised ") else USAGE
-        )  # then it may be the model's fault or x's
+    if isinstance(error, BadInput):  # what a model raises is BadInput too, since x may be why, but nobody foresaw it
+        return FAILED if str(error).startswith("the model raised ") else USAGE
     return UNSUPPORTED if isinstance(error, Unsupported) else FAILED
 
 

@@ -89,8 +89,8 @@ def photos(settings: Settings, console: Console) -> Comparison | None:
         methods={
             "saliency": methods.saliency(),
             "input_x_gradient": methods.input_x_gradient(),
-            "integrated_gradients": methods.integrated_gradients(steps=16),
-            "smooth_grad": methods.smooth_grad(samples=8),
+            "integrated_gradients": methods.integrated_gradients(steps=48),
+            "smooth_grad": methods.smooth_grad(samples=12),
             "grad_cam": methods.grad_cam(),
         },
         by_cell={"feature_ablation, 10 x 10 cells": methods.feature_ablation("mean")},

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -124,7 +125,7 @@ class Custom(Removal):
         else:
             found = self.fill(z.cpu().numpy().copy(), present.cpu().numpy().copy())
         try:
-            filled = torch.as_tensor(found).detach().to(z)
+            filled = (found if isinstance(found, Tensor) else torch.from_numpy(np.array(found))).detach().to(z)
         except (TypeError, ValueError, RuntimeError):
             raise BadInput(
                 f"removal.custom: fill must return numbers like z, {tuple(z.shape)}; it returned {type(found).__name__}"

@@ -129,7 +129,8 @@ def _random_subsets(
 def _listed(n: int, size: int, half: bool) -> Tensor:
     """All subsets of one size (with player 0 if ``half``) as rows of a bool matrix."""
     combos = itertools.combinations(range(1, n), size - 1) if half else itertools.combinations(range(n), size)
-    members = torch.tensor(list(combos), dtype=torch.long).reshape(-1, size - half)
+    listed = list(combos)
+    members = torch.tensor(listed, dtype=torch.long).reshape(len(listed), size - half)
     subsets = torch.zeros(len(members), n, dtype=torch.bool).scatter_(1, members, True)
     if half:
         subsets[:, 0] = True
