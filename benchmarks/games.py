@@ -1,7 +1,8 @@
 """Coalition methods beside captum, shap, shapiq and lime: speed, memory and error, interleaved in one process.
 
 Prints peer time divided by ours (above 1: ours is faster) as minimum, median and maximum over repeats, and, for Shapley
-values, the peer's mean squared error divided by ours at equal numbers of coalitions. A peer that is not installed is left out.
+values, the peer's mean squared error divided by ours at equal numbers of coalitions. A peer that is not installed is
+left out.
 
     python benchmarks/games.py            # all of it, about ten minutes
     python benchmarks/games.py tabular    # parts: tabular, digits, rise, error
@@ -18,6 +19,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -28,7 +30,9 @@ from pellucid import games, methods, removal
 REPEATS = 3
 
 
-def ratios(title: str, peer: Callable[[], object], ours: Callable[[], object], goal: float, repeats: int = REPEATS) -> None:
+def ratios(
+    title: str, peer: Callable[[], object], ours: Callable[[], object], goal: float, repeats: int = REPEATS
+) -> None:
     """Peer's seconds divided by ours, in turn."""
     peer(), ours()
     found = []
@@ -38,7 +42,9 @@ def ratios(title: str, peer: Callable[[], object], ours: Callable[[], object], g
         middle = time.perf_counter()
         ours()
         found.append((middle - start) / (time.perf_counter() - middle))
-    print(f"{title:<62} {min(found):8.2f} {statistics.median(found):8.2f} {max(found):8.2f}   goal {goal:g}", flush=True)
+    print(
+        f"{title:<62} {min(found):8.2f} {statistics.median(found):8.2f} {max(found):8.2f}   goal {goal:g}", flush=True
+    )
 
 
 def have(package: str) -> bool:
@@ -50,7 +56,13 @@ def have(package: str) -> bool:
 
 def mlp() -> torch.nn.Module:
     torch.manual_seed(0)
-    layers = [torch.nn.Linear(30, 64), torch.nn.ReLU(), torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 2)]
+    layers = [
+        torch.nn.Linear(30, 64),
+        torch.nn.ReLU(),
+        torch.nn.Linear(64, 64),
+        torch.nn.ReLU(),
+        torch.nn.Linear(64, 2),
+    ]
     return torch.nn.Sequential(*layers).eval()
 
 
@@ -105,7 +117,9 @@ def tabular() -> None:
         ratios(
             "kernel SHAP, MLP, 2,048 coalitions x 50 rows: shap",
             lambda: kernel.shap_values(few.numpy(), nsamples=2048, l1_reg=False, silent=True),
-            lambda: pellucid.explain(net, few, methods.kernel_shap(2048, removal=removal.marginal(background)), target=0),
+            lambda: pellucid.explain(
+                net, few, methods.kernel_shap(2048, removal=removal.marginal(background)), target=0
+            ),
             2,
         )
     if have("lime") and hasattr(methods, "lime_tabular"):
@@ -121,7 +135,9 @@ def tabular() -> None:
         few = x[:5]
         ratios(
             "LIME, MLP, 5,000 samples a row: lime",
-            lambda: [explainer.explain_instance(row.numpy(), probabilities, labels=(0,), num_samples=5000) for row in few],
+            lambda: [
+                explainer.explain_instance(row.numpy(), probabilities, labels=(0,), num_samples=5000) for row in few
+            ],
             lambda: pellucid.explain(net, few, methods.lime_tabular(train), target=pellucid.Target(0, "prob")),
             10,
         )
@@ -141,7 +157,9 @@ def digits() -> None:
     def ours() -> object:
         return pellucid.explain(net, x, methods.feature_ablation(), target=0)
 
-    ratios("ablation, digits CNN, 784 pixels, 8 digits: captum default", lambda: ablation.attribute(x, target=0), ours, 2.7)
+    ratios(
+        "ablation, digits CNN, 784 pixels, 8 digits: captum default", lambda: ablation.attribute(x, target=0), ours, 2.7
+    )
     tuned = [(_seconds(lambda p=p: ablation.attribute(x, target=0, perturbations_per_eval=p)), p) for p in (8, 32, 128)]
     best = min(tuned)[1]
     ratios(
@@ -182,12 +200,14 @@ def rise() -> None:
     masks = 4000
     peaks = {}
     seconds = {}
+    here = str(Path(__file__).parent)
     for who in ("published", "pellucid"):
-        code = f"import sys; sys.argv = ['x']; sys.path.insert(0, {str(__file__.rsplit('/', 1)[0])!r}); import games; games.rise_alone({who!r}, {masks})"
+        code = f"import sys; sys.path.insert(0, {here!r}); import games; games.rise_alone({who!r}, {masks})"
         found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
         seconds[who], peaks[who] = float(found[-2]), float(found[-1])
-    print(f"{'RISE, 4,000 masks, EfficientNet 224 x 224: published, seconds':<62} {'':8} {seconds['published'] / seconds['pellucid']:8.2f}            goal 1.5")
-    print(f"{'the same: extra peak memory':<62} {'':8} {peaks['published'] / peaks['pellucid']:8.2f}            goal 8")
+    faster, leaner = (kept["published"] / kept["pellucid"] for kept in (seconds, peaks))
+    print(f"{'RISE, 4,000 masks, EfficientNet 224 x 224: seconds':<62} {'':8} {faster:8.2f} {'':8}   goal 1.5")
+    print(f"{'the same: extra peak memory':<62} {'':8} {leaner:8.2f} {'':8}   goal 8")
 
 
 def rise_alone(who: str, masks: int) -> None:
@@ -259,11 +279,16 @@ def everybody(n: int) -> np.ndarray:
 
 
 def error() -> None:
-    """Mean squared error over players and seeds, relative to the mean squared value; geometric mean over eight games."""
+    """Mean squared error over players and seeds, relative to the mean squared value; geometric mean over eight
+    games."""
     boards = table_games()
     ours = ["regression_shapley", "kernel_shap", "permutation_shapley"]
     peers = [name for name, package in (("shap kernel", "shap"), ("shapiq kADD 2", "shapiq")) if have(package)]
-    print(f"{'budget':>7}" + "".join(f"{name:>22}" for name in [*ours, *peers]) + "   ratios of peers to regression_shapley")
+    print(
+        f"{'budget':>7}"
+        + "".join(f"{name:>22}" for name in [*ours, *peers])
+        + "   ratios of peers to regression_shapley"
+    )
     for budget in (128, 256, 512, 1024, 2048):
         row = {name: [] for name in [*ours, *peers]}
         for _, n, worth in boards:
@@ -286,7 +311,9 @@ def error() -> None:
                 row["shapiq kADD 2"].append(_relative([_kadd(worth, code, n, budget, seed) for seed in seeds], truth))
         means = {name: math.exp(np.mean(np.log(np.maximum(values, 1e-30)))) for name, values in row.items()}
         against = ", ".join(f"{name} {means[name] / means['regression_shapley']:.2f}" for name in peers)
-        print(f"{budget:>7}" + "".join(f"{means[name]:>22.2e}" for name in [*ours, *peers]) + f"   {against}", flush=True)
+        print(
+            f"{budget:>7}" + "".join(f"{means[name]:>22.2e}" for name in [*ours, *peers]) + f"   {against}", flush=True
+        )
 
 
 def _relative(found: list[np.ndarray], truth: np.ndarray) -> float:

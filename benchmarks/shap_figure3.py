@@ -1,8 +1,8 @@
 """How fast do estimates of one Shapley value settle? Figure 3 of lundberg2017, with this library's estimators.
 
-A dense decision tree that uses all 10 of its features, and a sparse one that uses 3 of 100. For each number of evaluations,
-200 replicates (seeds) of each estimator: the median and the 10th and 90th percentile of the most
-important feature's value, beside the exact value. Writes shap-figure-3.csv and shap-figure-3.png into the folder given.
+A dense decision tree that uses all 10 of its features, and a sparse one that uses 3 of 100. For each number of
+evaluations, 200 replicates (seeds) of each estimator: the median and the 10th and 90th percentile of the most important
+feature's value, beside the exact value. Writes shap-figure-3.csv and shap-figure-3.png into the folder given.
 
     python benchmarks/shap_figure3.py docs/results [replicates]
 """
@@ -53,8 +53,13 @@ def measured(name: str, features: int, used: int, depth: int, budgets: list[int]
             found = [pellucid.play(game, recipe(budget), seed=seed).values[0, top] for seed in range(replicates)]
             low, middle, high = np.percentile(found, [10, 50, 90])
             rows.append((name, estimator, budget, truth, low, middle, high, replicates))
-            print(f"{name}: {estimator:<20} {budget:>6}: {middle:.4f} [{low:.4f}, {high:.4f}], exact {truth:.4f}", flush=True)
-    return pd.DataFrame(rows, columns=["tree", "estimator", "evaluations", "exact", "p10", "median", "p90", "replicates"])
+            print(
+                f"{name}: {estimator:<20} {budget:>6}: {middle:.4f} [{low:.4f}, {high:.4f}], exact {truth:.4f}",
+                flush=True,
+            )
+    return pd.DataFrame(
+        rows, columns=["tree", "estimator", "evaluations", "exact", "p10", "median", "p90", "replicates"]
+    )
 
 
 def draw(table: pd.DataFrame, path: Path) -> None:
@@ -62,7 +67,9 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     for ax, (tree, part) in zip(figure.subplots(1, 2), table.groupby("tree", sort=False), strict=True):
         for estimator, line in part.groupby("estimator", sort=False):
             ax.plot(line["evaluations"], line["median"], color=COLOURS[estimator], label=estimator, linewidth=1.4)
-            ax.fill_between(line["evaluations"], line["p10"], line["p90"], color=COLOURS[estimator], alpha=0.18, linewidth=0)
+            ax.fill_between(
+                line["evaluations"], line["p10"], line["p90"], color=COLOURS[estimator], alpha=0.18, linewidth=0
+            )
         ax.axhline(part["exact"].iloc[0], color="black", linestyle="--", linewidth=0.8)
         ax.set_xscale("log")
         ax.set_title(f"{tree}: median, 10th to 90th percentile", fontsize=9, loc="left")

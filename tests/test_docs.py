@@ -13,7 +13,7 @@ PAGES = ["README.md", "docs/tutorial.md", "docs/add-a-method.md"]
 
 def blocks(page: str) -> str:
     text = (ROOT / page).read_text(encoding="utf-8")
-    return "\n".join(re.findall(r"^```python\n(.*?)^```", text, flags=re.S | re.M))
+    return "\n".join(re.findall(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE))
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -33,7 +33,9 @@ def test_links_between_pages_lead_somewhere():
 
 
 def test_every_source_named_in_a_docstring_is_in_the_bibliography():
-    known = set(re.findall(r"^@\w+\{(\w+),", (ROOT / "docs" / "references.bib").read_text(encoding="utf-8"), flags=re.M))
+    known = set(
+        re.findall(r"^@\w+\{(\w+),", (ROOT / "docs" / "references.bib").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    )
     cited: set[str] = set()
     for file in (ROOT / "src").rglob("*.py"):
         for clause in re.findall(r"Sources?: ([^.]*)\.", file.read_text(encoding="utf-8")):

@@ -22,7 +22,11 @@ from pellucid import BadInput, Run, methods, players
 def small_net() -> torch.nn.Module:
     torch.manual_seed(0)
     return torch.nn.Sequential(
-        torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten(), torch.nn.Linear(16, 3)
+        torch.nn.Conv2d(1, 4, 3),
+        torch.nn.ReLU(),
+        torch.nn.AdaptiveAvgPool2d(2),
+        torch.nn.Flatten(),
+        torch.nn.Linear(16, 3),
     ).eval()
 
 
@@ -127,7 +131,8 @@ import sys, torch, pellucid
 torch.set_num_threads(1)
 sys.path.insert(0, {folder!r})
 from test_run import small_net, X
-e = pellucid.explain(small_net(), X, pellucid.methods.permutation_shapley(6000), players=pellucid.players.grid(5), seed=3,
+e = pellucid.explain(small_net(), X, pellucid.methods.permutation_shapley(6000), players=pellucid.players.grid(5),
+seed=3,
                      run=pellucid.Run(store={store!r}, batch_size=64))
 e.save({out!r})
 """

@@ -129,7 +129,7 @@ def _training() -> Iterator[None]:
 
 def fit(net: nn.Module, recipe: Recipe, rows: EpochRows, progress: Progress | None) -> None:
     """Train ``net`` in place by Adam on cross-entropy; the rate rises over the first tenth and falls as a cosine."""
-    pictures = any(isinstance(layer, nn.Conv2d) for layer in net)
+    pictures = any(isinstance(layer, nn.Conv2d) for layer in net.modules())
     if pictures:
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster
     optimiser = torch.optim.Adam(net.parameters(), lr=recipe.rate)

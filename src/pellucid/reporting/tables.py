@@ -22,7 +22,10 @@ def waterfall(e: Explanation, row: int = 0, count: int = MOST_FEATURES) -> Drawi
     base, values = _base(e, row), _values(e)[row]
     names, errors = surfaces.feature_names(e), None if e.std_error is None else e.std_error[row]
     order = np.argsort(-np.abs(values), kind="stable")
-    shown, rest = order[: count - 1 if len(order) > count else count], order[count - 1 if len(order) > count else count :]
+    shown, rest = (
+        order[: count - 1 if len(order) > count else count],
+        order[count - 1 if len(order) > count else count :],
+    )
     steps = [(names[i], float(values[i]), None if errors is None else float(errors[i])) for i in shown]
     if len(rest):
         steps.append((f"{len(rest)} others", float(values[rest].sum()), None))
@@ -49,7 +52,11 @@ def waterfall(e: Explanation, row: int = 0, count: int = MOST_FEATURES) -> Drawi
     ax.set_yticks(range(len(steps)), [name for name, _, _ in steps], fontsize=8)
     ax.invert_yaxis()
     ax.margins(x=0.14)
-    gap = f", sum {numerals.figure(at)}" if e.residual is not None and float(e.residual[row]) > 1e-3 * abs(at - base) else ""
+    gap = (
+        f", sum {numerals.figure(at)}"
+        if e.residual is not None and float(e.residual[row]) > 1e-3 * abs(at - base)
+        else ""
+    )
     ax.set_title(
         f"{display(str(e.method['name']))}: from {numerals.figure(base)} (base) "
         f"to {numerals.figure(float(e.outputs[row]))}{gap}",
@@ -93,7 +100,10 @@ def network(e: Explanation, row: int = 0, count: int = MOST_FEATURES) -> Drawing
     Needs a matrix of values (B, n, n), as ``methods.shapley_interactions`` gives.
     """
     if e.several or e.values.ndim != 3 or e.values.shape[1] != e.values.shape[2]:
-        raise BadInput(f"plot.network: needs interactions, values (B, n, n); got {e.values.shape}. Use methods.shapley_interactions()")
+        raise BadInput(
+            f"plot.network: needs interactions, values (B, n, n); got {e.values.shape}. Use "
+            "methods.shapley_interactions()"
+        )
     matrix = e.values[_row(e, row)]
     strength = np.abs(matrix).sum(1)
     chosen = np.sort(np.argsort(-strength, kind="stable")[:count])
@@ -108,7 +118,13 @@ def network(e: Explanation, row: int = 0, count: int = MOST_FEATURES) -> Drawing
         for j in range(i + 1, len(chosen)):
             weight = abs(float(pairs[i, j])) / largest
             if weight > 0.02:
-                ax.plot(x[[i, j]], y[[i, j]], color=_colour(float(pairs[i, j])), linewidth=5 * weight, alpha=0.25 + 0.7 * weight)
+                ax.plot(
+                    x[[i, j]],
+                    y[[i, j]],
+                    color=_colour(float(pairs[i, j])),
+                    linewidth=5 * weight,
+                    alpha=0.25 + 0.7 * weight,
+                )
     main = np.diag(pairs)
     sizes = 60 + 500 * np.abs(main) / (float(np.abs(main).max()) or 1.0)
     ax.scatter(x, y, s=sizes, c=[_colour(float(value)) for value in main], edgecolors="white", zorder=3)

@@ -46,7 +46,8 @@ class Fourier:
         if x.ndim < 3:
             raise BadInput(f"spaces.fourier: needs images, shape (B, C, H, W) or (B, H, W); got {tuple(x.shape)}")
         transform = torch.fft.fft2(x)
-        return transform.real - transform.imag
+        coefficients: Tensor = transform.real - transform.imag
+        return coefficients
 
     def decode(self, z: Tensor) -> Tensor:
         """The image with coefficients z."""
