@@ -101,7 +101,8 @@ def times(photos: int, repeats: int) -> None:
     }
     print(f"\n{photos} photos, {STEPS} steps, {repeats} repeats; peer / ours: minimum - median - maximum")
     for title, calls in work.items():
-        seconds, answers = interleaved(calls, repeats if title.startswith("integrated") else 5 * repeats)
+        long = title.startswith("integrated")
+        seconds, answers = interleaved(calls, repeats if long else 5 * repeats, warm=not long)
         fastest = min((name for name in calls if "internal" in name), key=lambda n: min(seconds[n]), default=None)
         for name in calls:
             if name == "ours":
@@ -118,11 +119,11 @@ def times(photos: int, repeats: int) -> None:
             )
 
 
-def interleaved(calls: dict[str, Callable[[], object]], repeats: int):
-    """Seconds of each call, in turn, and its last answer; one untimed call each to warm up."""
+def interleaved(calls: dict[str, Callable[[], object]], repeats: int, warm: bool):
+    """Seconds of each call, in turn, and its last answer; with an untimed turn first to ``warm`` up short ones."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     answers = {}
-    for turn in range(repeats + 1):
+    for turn in range(not warm, repeats + 1):
         for name, call in calls.items():
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

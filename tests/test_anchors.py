@@ -13,6 +13,7 @@ from torch import nn
 import pellucid
 from pellucid import BadInput, Run, Unreliable, Unsupported, methods, players, removal
 from pellucid.games.anchors import divergence, lower, upper
+from pellucid.games.neighbourhood import Bins
 from tests.reference import anchors as slow
 from tests.reference import nets
 
@@ -54,6 +55,7 @@ def test_what_is_enough_is_found_and_nothing_else():
     np.testing.assert_allclose(e.details["coverage"], [0.25, 1, 1])
     np.testing.assert_allclose(e.details["coverage_low"], e.details["coverage_high"])
     assert sorted(e.details["order"][0]) == [0, 0, 0, 1, 2]
+    assert e.details["draws"].max() < 5000  # the search ends when no wider rule is left
     assert e.std_error is None
     assert e.base_values is None
 
@@ -170,6 +172,7 @@ def test_what_is_said_to_be_reached_is_precise():
         x = (draw.random((4, 7)) < 0.5).astype(float)
         model = decides(lambda z, w=weight: z @ torch.from_numpy(w) > 0.2)
         e = anchor(model, x, removal=removal.baseline(1 - x), threshold=0.8, budget=3000, seed=seed)
+        np.testing.assert_array_equal(e.details["reached"], e.details["precision_low"] >= 0.8)
         for row in np.flatnonzero(e.details["reached"]):
             held = tuple(np.flatnonzero(e.values[row]))
             true = slow.precision_by_coins(lambda z, w=weight: z @ w > 0.2, x[row], 1 - x[row], held)
@@ -234,6 +237,30 @@ def test_what_is_held_stays_in_its_quartile_and_the_rest_is_a_background_row():
     assert held.any(1).all()
 
 
+def test_bins_hold_their_upper_edge_and_keep_what_lies_in_them():
+    draw = np.random.default_rng(6)
+    background = torch.from_numpy(draw.normal(size=(41, 3)))  # quartiles of 41 rows are rows themselves
+    edges = np.quantile(background, (0.25, 0.5, 0.75), axis=0)
+    for x in (*edges, edges[0] - 5, background[7].numpy(), edges[2] + 1e-9, edges[2] + 99):
+        bins = Bins.of(torch.from_numpy(x), background, torch.zeros(3).bool())
+        rows = torch.cat([background, torch.from_numpy(edges), torch.from_numpy(x)[None]])
+        expected = [[slow.true_for(row, x, background.numpy(), (i,)) for i in range(3)] for row in rows.numpy()]
+        np.testing.assert_array_equal(bins.hold(rows), expected)
+        moved = bins.moved(rows, torch.from_numpy(draw.random((len(rows), 3))))
+        assert bins.hold(moved).all()
+        np.testing.assert_array_equal(moved[bins.hold(rows)], rows[bins.hold(rows)])
+        assert np.isin(moved, rows).all()
+
+
+def test_few_values_are_held_one_by_one():
+    background = torch.tensor([[0.0, 1.0], [1.0, 1.0], [2.0, 5.0], [2.0, 7.0], [0.0, 9.0], [1.0, 11.0]])
+    bins = Bins.of(torch.tensor([2.0, 8.0]), background, torch.zeros(2).bool())
+    np.testing.assert_array_equal(bins.exact, [True, False])
+    np.testing.assert_array_equal(bins.hold(background)[:, 0], background[:, 0] == 2)
+    strange = Bins.of(torch.tensor([7.0, 8.0]), background, torch.zeros(2).bool())  # nobody is like x: x itself
+    np.testing.assert_array_equal(strange.moved(background, torch.rand(6, 2))[:, 0], 7)
+
+
 def test_categories_are_held_by_value_and_named():
     frame = pd.DataFrame({"colour": ["red", "blue", "green", "blue"] * 30, "size": np.arange(120.0)})
 
@@ -291,6 +318,11 @@ def test_players_that_a_row_lacks_are_never_part_of_a_rule():
     x = torch.ones(2, 1, 4, dtype=torch.float64)
     e = anchor(decides(lambda z: z.flatten(1)[:, 0] > 0.5), x, players=labels)
     np.testing.assert_array_equal(e.values, [[1, 0, 0, 0], [1, 0, 0, 0]])
+    odd = anchor(decides(lambda z: z.flatten(1)[:, ::2].sum(1) % 2 == 0), x[:1], players=labels[:1].repeat(1, 1, 1))
+    np.testing.assert_array_equal(odd.values, [[1, 1]])
+    several = anchor(decides(lambda z: z.flatten(1)[:, ::2].sum(1) % 2 == 0), x, players=labels)
+    np.testing.assert_array_equal(several.values, [[1, 1, 0, 0], [1, 0, 1, 0]])
+    assert several.details["precision_low"][0] == 1 > several.details["precision_low"][1]  # row 0 has no more players
 
 
 def test_a_single_column_is_a_yes_or_no():

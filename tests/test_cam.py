@@ -279,6 +279,13 @@ def test_tokens_of_a_transformer_are_a_square_grid(reads, norm_first, layer, pre
         np.testing.assert_allclose(e.values, np.maximum(plain.values, 0) / 16, atol=1e-15)
 
 
+def test_as_many_tokens_as_channels_are_still_tokens():
+    net = nets.seeded(lambda: nets.Patches("mean", prefix=0, width=16)).double()
+    e = pellucid.explain(net, torch.rand(2, 3, 16, 16).double(), methods.cam(), target=1)
+    assert e.details["layer"] == "norm"
+    np.testing.assert_allclose(e.values.mean((1, 2)) + net.head.bias[1].item(), e.outputs, atol=1e-14)
+
+
 def test_patch_tokens_keep_their_place():
     """A head that reads one patch only: all of the map is at that patch."""
 
@@ -319,6 +326,24 @@ def test_channels_last_layers_are_recognised_by_their_weight():
     e = pellucid.explain(net, X, methods.cam(layer="norm"), target=1)
     assert e.values.shape == (3, 10, 10)
     np.testing.assert_allclose(e.values.mean((1, 2)) + net.fc.bias[1].item(), e.outputs, atol=1e-14)
+
+
+def test_layers_with_odd_weights_are_looked_through():
+    """PReLU has one weight, a scaled layer a weight without a dimension."""
+
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.tensor(2.0))
+
+        def forward(self, x):
+            return self.weight * x
+
+    body = nn.Conv2d(3, 5, 3), nn.PReLU(), Scaled(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 2)
+    net = nn.Sequential(*body).double().eval()
+    e = pellucid.explain(net, X, methods.cam(), target=1)
+    assert e.details["layer"] == "2"
+    np.testing.assert_allclose(e.values.mean((1, 2)) + net[5].bias[1].item(), e.outputs, atol=1e-14)
 
 
 def test_cam_finds_activations_after_a_functional_relu():

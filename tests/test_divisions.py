@@ -57,7 +57,6 @@ def total(frame):
             ([0], [1, 2], [3], [4], [5], [6]),
         ),
     ],
-    ids=str,
 )
 def test_columns_of_one_category_go_together(by, names, members):
     e = divided(FRAME, players.columns(by), total)
@@ -81,7 +80,6 @@ def test_columns_by_number_need_no_names():
         (FRAME, {"a": [7]}, "out of range 0..6"),
         (rows(1, 3, 5, 5), ["a"], "needs a table"),
     ],
-    ids=str,
 )
 def test_columns_that_are_not_there(x, by, says):
     with pytest.raises(BadInput, match=says):
@@ -123,7 +121,6 @@ def test_windows_of_a_series(length, cuts):
         (rows(1, 3, 8, 8), lambda: players.segments(0), "count must be a whole number of at least 1"),
         (rows(1, 3, 8, 8), lambda: players.segments(2.5), "count must be a whole number"),
     ],
-    ids=str,
 )
 def test_what_cannot_be_cut_so(x, by, says):
     with pytest.raises(BadInput, match=says):

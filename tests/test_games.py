@@ -374,7 +374,7 @@ def test_a_function_gets_bool_coalitions_on_the_cpu():
 
 
 @pytest.mark.parametrize(
-    "kind", [lambda v: v, lambda v: v.numpy(), lambda v: v.tolist(), lambda v: v.float(), lambda v: v.int()], ids=str
+    "kind", [lambda v: v, lambda v: v.numpy(), lambda v: v.tolist(), lambda v: v.float(), lambda v: v.int()]
 )
 def test_a_function_returns_what_it_likes(kind):
     e = pellucid.play(games.FunctionGame(4, lambda s: kind(3.0 * s.sum(1))), methods.exact_shapley())

@@ -209,7 +209,6 @@ def test_neither_the_batch_nor_the_other_rows_matter(batch_size):
         ({"budget": 99.5}, "budget must be a whole number"),
         ({"removal": "grey"}, "'grey' is not known"),
     ],
-    ids=str,
 )
 def test_settings_that_fit_nothing(options, says):
     with pytest.raises(BadInput, match=says):
@@ -249,7 +248,7 @@ def explained(x, discretise, budget=3000, model=None, **options):
     return e, listening.samples(budget, len(x)), listening.function
 
 
-@pytest.mark.parametrize("options", [{}, {"width": 0.9, "alpha": 0.0}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"width": 0.9, "alpha": 0.0}])
 @pytest.mark.parametrize("discretise", [True, False])
 def test_it_is_the_authors_regression_on_the_same_samples(discretise, options):
     x = BACKGROUND[[3, 50, 100, 7]] + 0.01
@@ -421,7 +420,6 @@ def test_a_constant_column_stays_and_says_nothing():
         (BACKGROUND, {"alpha": -1.0}, "alpha must be at least 0"),
         (BACKGROUND.masked_fill(BACKGROUND > 8, torch.nan), {}, "NaN or infinite"),
     ],
-    ids=str,
 )
 def test_backgrounds_and_settings_that_do_not_fit(background, options, says):
     with pytest.raises(BadInput, match=says):

@@ -154,6 +154,22 @@ def test_random_stand_ins_belong_to_the_row(rule):
     assert whole.values.std() > 0
 
 
+@pytest.mark.parametrize(
+    ("rule", "different"), [("uniform", 12), (removal.marginal(TABLE - 0.5), 3), (0.0, 1)], ids=["u", "m", "0"]
+)
+def test_every_step_has_a_stand_in_of_its_own(rule, different):
+    """With nothing to pay, all is taken away, so the model sees the stand-ins themselves, each in its turn."""
+    seen = []
+
+    def model(x):
+        seen.append(x.detach()[0])
+        return x.sum(1)
+
+    mask(TABLE[:1] + 1, pellucid.wrap(model, bounds=(0.0, 1.0)), 12, removal=rule, area=0, smoothness=0)
+    steps = torch.stack(seen)[-14:-2]  # after them the final mask and x
+    assert len(torch.unique(steps, dim=0)) == different
+
+
 def test_several_outputs_each_have_their_mask():
     net = nets.smooth_mlp(features=5)
     every = mask(TABLE, net, 8, "all", removal=0.0)

@@ -41,7 +41,7 @@ SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize(("window", "stride"), SETTINGS, ids=str)
+@pytest.mark.parametrize(("window", "stride"), SETTINGS)
 def test_it_is_captum_where_settings_match(window, stride):
     model, x = net(2, 9, 7), rows(3, 2, 9, 7)
     pair = (window, window) if isinstance(window, int) else window
@@ -52,7 +52,7 @@ def test_it_is_captum_where_settings_match(window, stride):
     assert np.abs(e.values - expected.detach().numpy()).max() < 1e-7  # captum counts windows in float32
 
 
-@pytest.mark.parametrize(("window", "stride"), SETTINGS, ids=str)
+@pytest.mark.parametrize(("window", "stride"), SETTINGS)
 def test_it_is_the_slow_loop(window, stride):
     model, x = net(2, 9, 7), rows(2, 2, 9, 7)
     pair = (window, window) if isinstance(window, int) else window
@@ -167,7 +167,6 @@ def test_a_game_is_played_in_the_order_of_its_players():
         ((2, 2, 2), None, "one size for each of the axes"),
         (2, (1, 1, 1), "stride .* one size for each of the axes"),
     ],
-    ids=str,
 )
 def test_windows_that_cannot_slide(window, stride, says):
     with pytest.raises(BadInput, match=says):

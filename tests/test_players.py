@@ -183,7 +183,7 @@ def test_entries_without_a_player_stay_when_players_leave():
 
 @pytest.mark.parametrize("target", [0, "all"])
 @pytest.mark.parametrize(
-    "by", [players.each(), players.positions(), players.grid(3, 2), players.groups([[0, 5, 30], [7]])], ids=repr
+    "by", [players.each(), players.positions(), players.grid(3, 2), players.groups([[0, 5, 30], [7]])]
 )
 @pytest.mark.parametrize("method", ["input_x_gradient", "feature_ablation", "random_attribution"])
 def test_map_sums_to_the_values(method, by, target):

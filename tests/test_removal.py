@@ -222,7 +222,7 @@ def test_marginal_averages_f_over_all_rows_exactly():
         assert np.allclose(e.values[:, i], expected, atol=1e-14)
 
 
-@pytest.mark.parametrize(("draws", "low", "high"), [(3, 0, 1), (7, 1, 1), (14, 2, 2), (17, 2, 3)], ids=str)
+@pytest.mark.parametrize(("draws", "low", "high"), [(3, 0, 1), (7, 1, 1), (14, 2, 2), (17, 2, 3)])
 def test_a_balanced_sample_uses_each_row_once_a_pass(draws, low, high):
     used = shares(7, lambda b: removal.marginal(b, draws=draws)) * draws
     assert np.allclose(used, np.round(used))

@@ -35,7 +35,6 @@ def one(model, target):
 @pytest.mark.parametrize(
     ("shape", "cells", "keep"),
     [((9, 7), 3, 0.5), ((9, 7), 7, 0.3), ((4, 4), 7, 0.5), ((5, 6), 1, 0.4), ((21,), 4, 0.5)],
-    ids=str,
 )
 def test_it_is_the_slow_recipe_with_the_same_draws(shape, cells, keep):
     inner, x, budget = net(3, *shape), rows(3, 3, *shape), 70  # two calls of the generator, one of them cut short
@@ -60,7 +59,7 @@ def test_enlarging_is_what_scikit_image_does(cells, size):
     assert np.abs(weights @ grid @ weights.T - expected).max() < 1e-14
 
 
-@pytest.mark.parametrize("options", [{}, {"players": players.grid(2)}, {"players": players.grid(4)}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"players": players.grid(2)}, {"players": players.grid(4)}])
 def test_a_constant_explains_as_itself(options):
     model = lambda x: torch.full((len(x),), 3.5, dtype=x.dtype)  # noqa: E731
     e = pellucid.explain(model, rows(2, 1, 8, 8), methods.rise(64), **options)
@@ -267,7 +266,6 @@ def test_ids_are_kept_one_by_one():
         ({"keep": 1.0}, "keep must lie between 0 and 1"),
         ({"removal": "grey"}, "'grey' is not known"),
     ],
-    ids=str,
 )
 def test_settings_that_make_no_masks(options, says):
     with pytest.raises(BadInput, match=says):

@@ -51,6 +51,13 @@ class Board:
             self.memo["ends"] = self.value(torch.stack([torch.zeros(self.n), torch.ones(self.n)]))
         return self.memo["ends"]
 
+    def remember(self, values: Tensor, first: bool, last: bool) -> None:
+        """Keep the ends of an enumeration whose chunks (B, M, J) come in order: the first value, then the last."""
+        if first:
+            self.memo["first"] = values[:, :1]
+        if last and "first" in self.memo:
+            self.memo["ends"] = torch.cat([self.memo["first"], values[:, -1:]], 1)
+
 
 class Coalitional(Method):
     """A method on a game. On a model it plays the removal game of the question."""

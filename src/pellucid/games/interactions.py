@@ -53,7 +53,7 @@ class Weights:
         flat = torch.einsum("bm,bmj->bj", none, v)[:, None, None]
         line = torch.einsum("bm,bmj,bmi->bij", one - none, v, s)
         bend = torch.einsum("bmj,bmi,bmk->bikj", (both - 2 * one + none).unsqueeze(2) * v, s, s)
-        total = flat + line.unsqueeze(1) + line.unsqueeze(2) + bend
+        total = flat + (line.unsqueeze(1) + line.unsqueeze(2)) + (bend + bend.transpose(1, 2)) / 2
         out, inside = self.single[size].unbind(2)
         alone = torch.einsum("bm,bmj->bj", out, v)[:, None] + torch.einsum("bm,bmj,bmi->bij", inside - out, v, s)
         place = torch.arange(x.shape[2])
@@ -143,8 +143,8 @@ class Interactions(Coalitional):
         s = coalitions.every(n, start, min(2**n, start + COALITIONS_PER_CHUNK))
         values = board.value(s.float(), torch.full((len(s),), turn))
         found = weights_of(self.index, n).sum(s.expand(board.rows, -1, -1), values)
-        zero = torch.zeros_like(values[:, 0])
-        return Sums({"values": found, "empty": zero if start else values[:, 0]})
+        board.remember(values, first=start == 0, last=start + len(s) == 2**n)
+        return Sums({"values": found, "empty": torch.zeros_like(values[:, 0]) if start else values[:, 0]})
 
     def _pieces(self, board: Board, plan: tuple[coalitions.Stratum, ...], part: slice, turn: int) -> Pieces:
         """Some of the planned pairs, with nobody and everybody in front of the first."""
@@ -156,6 +156,8 @@ class Interactions(Coalitional):
         s = torch.cat([side, ~side, ends], 1)
         values = board.value(s.float(), torch.full((s.shape[1],), turn))
         here, there, ends = values.split([side.shape[1], side.shape[1], ends.shape[1]], 1)
+        if part.start == 0:
+            board.memo["ends"] = ends
         return Pieces.of({"side": side, "size": size, "here": here, "there": there, "ends": ends})
 
     def _time(self, board: Board, turn: int) -> Moments:

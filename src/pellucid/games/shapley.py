@@ -83,10 +83,7 @@ class Enumeration:
         values = board.value(s.float(), torch.full((len(s),), turn))
         share = weights[s.long(), s.sum(1, keepdim=True)]
         empty = values[:, 0] if index == 0 else torch.zeros_like(values[:, 0])
-        if index == 0:
-            board.memo["first"] = values[:, :1]
-        if index == self._chunks - 1 and "first" in board.memo:
-            board.memo["ends"] = torch.cat([board.memo["first"], values[:, -1:]], 1)
+        board.remember(values, first=index == 0, last=index == self._chunks - 1)
         return Sums({"values": torch.einsum("mn,bmj->bnj", share, values), "empty": empty})
 
 

@@ -53,11 +53,12 @@ def layout(question: Question, layer: str, shape: Sequence[int]) -> Layout | Non
     channels = None if affine is None else len(affine[0])
     last = len(shape) - 1
     sides = [size for size, dim in zip(question.x.shape[1:], question.dims, strict=True) if dim in ("height", "width")]
+    channels_first = channels == shape[1] != shape[last]
     found = Layout(last if channels == shape[last] != shape[1] else 1)
     if len(shape) == 3 and len(sides) == 2:
-        side, prefix = _square(shape[1]) if sides[0] == sides[1] and channels != shape[1] else (None, 0)
+        side, prefix = _square(shape[1]) if sides[0] == sides[1] and not channels_first else (None, 0)
         return None if side is None else Layout(3, side, prefix)
-    if len(shape) == 3 and question.dims == ("token", "embedding") and channels != shape[1]:
+    if len(shape) == 3 and question.dims == ("token", "embedding") and not channels_first:
         found = Layout(2)
     return found if math.prod(shape[1:]) > shape[found.channel] else None
 

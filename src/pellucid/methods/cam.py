@@ -16,6 +16,15 @@ def cam(layer: str | None = None) -> Method:
     ``layer``: the layer whose mean is taken (None: found). That outputs = mean(A) wᵀ + b, for A as the layer returns
     it or after a ReLU, is checked on every row; other nets are refused. Returns signed values of the layer's size, (B,
     h, w). Cost: 1 forward a row, and 1 to find the layer. Source: zhou2016.
+
+    >>> import torch, pellucid
+    >>> conv, head = torch.nn.Conv2d(1, 1, 1), torch.nn.Linear(1, 1)
+    >>> net = torch.nn.Sequential(conv, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), head).eval()
+    >>> net.load_state_dict({name: torch.ones_like(value) for name, value in net.state_dict().items()})
+    <All keys matched successfully>
+    >>> e = pellucid.explain(net, torch.arange(4.0).reshape(1, 1, 2, 2), cam(), target=0)
+    >>> e.values.tolist(), e.outputs.tolist()  # the mean of the map, 2.5, plus the bias 1
+    ([[[1.0, 2.0], [3.0, 4.0]]], [3.5])
     """
     return HeadMap("cam", layer)
 
@@ -32,6 +41,12 @@ def grad_cam(layer: str | None = None) -> Method:
     Returns values >= 0 of the layer's size, (B, h, w), never normalised; ``details["layer"]`` names the layer.
     Cost: 1 forward a row, 1 backward a row and output as far as the layer, and 1 forward and backward to find it.
     Source: selvaraju2017; their code sums over positions instead, which scales the map.
+
+    >>> import torch, pellucid
+    >>> net = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1, bias=False), torch.nn.Flatten(), torch.nn.Linear(4, 1)).eval()
+    >>> _ = net[0].weight.data.fill_(1.0), net[2].weight.data.fill_(2.0)
+    >>> pellucid.explain(net, torch.tensor([[[[1.0, -1.0], [0.0, 3.0]]]]), grad_cam(), target=0).values.tolist()
+    [[[2.0, 0.0], [0.0, 6.0]]]
     """
     return GradientMap("grad_cam", layer)
 

@@ -21,7 +21,8 @@ def saliency() -> Method:
     Source: simonyan2014.
 
     >>> import torch, pellucid
-    >>> pellucid.explain(torch.nn.Linear(2, 1, bias=False), torch.ones(1, 2), saliency(), target=0).values.shape
+    >>> net = torch.nn.Linear(2, 1, bias=False).eval()
+    >>> pellucid.explain(net, torch.ones(1, 2), saliency(), target=0).values.shape
     (1, 2)
     """
     return Gradient("saliency")

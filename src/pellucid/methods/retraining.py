@@ -88,10 +88,11 @@ class Retrained(Permutation):
         def predictions(fitted: Any, columns: np.ndarray[Any, Any]) -> Tensor:
             model = wrap(fitted)
             raw = model.matrix(model(question.x[:, torch.from_numpy(columns)]))
-            if raw.shape[1] != width:
+            if (raw.shape[1], model.scale) != (width, question.model.scale):
                 raise Unsupported(
-                    f"{self.name}: {type(fitted).__name__} gives {raw.shape[1]} outputs, {question.model.name} gives "
-                    f"{width}; use an estimator with predict_proba, or kernel_shap() or permutation_shapley()"
+                    f"{self.name}: {type(fitted).__name__} gives {raw.shape[1]} outputs (scale {model.scale!r}), "
+                    f"{question.model.name} gives {width} (scale {question.model.scale!r}); explain a classifier with "
+                    "predict_proba or a regressor, or use kernel_shap() or permutation_shapley()"
                 )
             return question.score(raw, question.every_row()).double()
 

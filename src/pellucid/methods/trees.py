@@ -50,6 +50,8 @@ class Trees(Method):
             raise Unsupported(f"{self.name}: {model.name} is not a tree ensemble of scikit-learn; {_OTHERS}")
         if not isinstance(question.space, Identity) or question.z.ndim != 2:
             raise Unsupported(f"{self.name}: explains the columns of a table and nothing else; {_OTHERS}")
+        if question.target.read not in ("raw", model.scale):  # "prob" of probabilities, "logit" of logits
+            raise self._differs(question, "that read is no sum over trees")
         order = self._columns(question)
         outputs = question.here()
         rows = None if self.source is None else model.table(self.source.rows(question))

@@ -97,7 +97,9 @@ class TorchModel(Model):
     def affine(self, layer: str) -> tuple[Tensor, Tensor | None] | None:
         module = self.submodule(layer)
         weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
-        return (weight, bias if isinstance(bias, Tensor) else None) if isinstance(weight, Tensor) else None
+        if not isinstance(weight, Tensor) or weight.ndim == 0:
+            return None
+        return weight, bias if isinstance(bias, Tensor) else None
 
     @contextmanager
     def capture(self, *layers: str) -> Iterator[Tape]:
