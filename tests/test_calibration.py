@@ -3,7 +3,7 @@
 An interval is value ± t(0.975, degrees of freedom) x standard error. Rows are repeats: the same game under keys of
 their own. Of every repeat one player is looked at, in turn, so that the intervals of a cell are independent and its
 count is binomial. Too few inside is the failure; too many only wastes draws and is bounded loosely. The smoke version
-runs 200 repeats a game, the slow one 2,000.
+runs 200 repeats a game, the slow one 2,000 (a part of that where FEWER says so).
 """
 
 from __future__ import annotations
@@ -28,16 +28,22 @@ CELLS = {
     "kernel_shap": lambda: methods.kernel_shap(budget=600),
     "regression_shapley, under 4 a term": lambda: methods.regression_shapley(budget=300),
     "regression_shapley": lambda: methods.regression_shapley(budget=960),
-    "permutation_shapley, tolerance": lambda: methods.permutation_shapley(budget=3000, tolerance=0.06),
+    "permutation_shapley, tolerance": lambda: methods.permutation_shapley(budget=3000, tolerance=0.08),
     "kernel_shap, tolerance": lambda: methods.kernel_shap(budget=3000, tolerance=0.03),
 }
-SLOW = ("regression_shapley",)
+FEWER = {
+    "regression_shapley": 25,
+    "regression_shapley, under 4 a term": 8,
+    "permutation_shapley, tolerance": 10,
+    "kernel_shap, tolerance": 8,
+}
+"""Cells that are tried fewer times, by this factor: they are as sound, but slower."""
 BACKGROUND = torch.rand(100, N, generator=torch.Generator().manual_seed(1), dtype=torch.float64) ** 2
 SAMPLED = {
     name: lambda name=name, budget=budget: getattr(methods, name)(
         budget=budget, removal=removal.marginal(BACKGROUND, draws=2)
     )
-    for name, budget in (("permutation_shapley", 1500), ("kernel_shap", 500), ("regression_shapley", 900))
+    for name, budget in (("permutation_shapley", 1500), ("kernel_shap", 500), ("regression_shapley", 400))
 }
 
 
@@ -70,9 +76,7 @@ def report(cells, repeats, seed=0, rule=None):
             function = game(N)
             exact = methods.exact_shapley() if rule is None else methods.exact_shapley(rule)
             truth = reference.many(function, N, exact, 1).values
-            count = (
-                max(20, repeats // 20) if cell in SLOW else max(20, repeats // 4) if "tolerance" in cell else repeats
-            )
+            count = repeats // FEWER.get(cell, 1)
             held += inside(method(), function, truth, count, seed)
             asked += count
         coverage[cell] = held / asked
@@ -93,7 +97,7 @@ def test_intervals_hold_the_truth():
 def test_intervals_hold_the_truth_on_random_backgrounds():
     """Balanced draws of the background vary less than the independent ones that errors assume: too wide, never too
     narrow."""
-    check(SAMPLED, 80, most=1.01, rule=removal.marginal(BACKGROUND))
+    check(SAMPLED, 60, most=1.01, rule=removal.marginal(BACKGROUND))
 
 
 def test_the_test_can_fail():

@@ -361,12 +361,15 @@ def test_cam_finds_activations_after_a_functional_relu():
     np.testing.assert_allclose(e.values, torch.einsum("k,nkij->nij", net.fc.weight[1], a).detach(), atol=1e-14)
 
 
-def test_cam_takes_a_head_that_is_a_convolution():
-    net = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Conv2d(5, 2, 1), nn.Flatten())
-    net = net.double().eval()
-    e = pellucid.explain(net, X, methods.cam(), target=1)
+@pytest.mark.parametrize(("channels", "outputs"), [(5, 2), (5, 1), (1, 2), (1, 1)])
+@pytest.mark.parametrize("linear", [True, False])
+def test_cam_takes_heads_of_any_size_and_kind(channels, outputs, linear):
+    head = (nn.Flatten(), nn.Linear(channels, outputs)) if linear else (nn.Conv2d(channels, outputs, 1), nn.Flatten())
+    net = nn.Sequential(nn.Conv2d(3, channels, 3), nn.Sigmoid(), nn.AdaptiveAvgPool2d(1), *head).double().eval()
+    e = pellucid.explain(net, X, methods.cam(), target=outputs - 1)
     assert e.details["layer"] == "1"
-    np.testing.assert_allclose(e.values.mean((1, 2)) + net[3].bias[1].item(), e.outputs, atol=1e-14)
+    bias = net[4 if linear else 3].bias[outputs - 1].item()
+    np.testing.assert_allclose(e.values.mean((1, 2)) + bias, e.outputs, atol=1e-14)
 
 
 # ---------------------------------------------------------------- shapes, sizes, rows

@@ -151,10 +151,14 @@ def fit(net: nn.Module, recipe: Recipe, rows: EpochRows, progress: Progress | No
 
 
 def _trained(
-    recipe: Recipe, net: nn.Sequential, rows: Callable[[Recipe], EpochRows], progress: Progress | None
+    recipe: Recipe,
+    build: Callable[[int], nn.Sequential],
+    rows: Callable[[Recipe], EpochRows],
+    progress: Progress | None,
 ) -> nn.Sequential:
     """The network of a recipe: from the cache, or trained now and then cached."""
     with _training():
+        net = build(recipe.seed)
         if not weights.load(recipe.file_name, net):
             fit(net, recipe, rows(recipe), progress)
             weights.save(recipe.file_name, net)
@@ -195,7 +199,7 @@ def digits_cnn(seed: int = 0, progress: Progress | None = None) -> nn.Sequential
     Returns the module in eval mode, a new one at each call.
     """
     recipe = Recipe("digits_cnn", seed, epochs=20, rotation=0.17, zoom=0.1, shift=2.0)
-    return _trained(recipe, small_cnn(10, recipe.seed), _digit_rows, progress)
+    return _trained(recipe, lambda seed: small_cnn(10, seed), _digit_rows, progress)
 
 
 def tagged_digits_cnn(seed: int = 0, progress: Progress | None = None) -> nn.Sequential:
@@ -208,7 +212,7 @@ def tagged_digits_cnn(seed: int = 0, progress: Progress | None = None) -> nn.Seq
     About 4 s of training on first use; cache, seed, progress and return as for ``digits_cnn``.
     """
     recipe = Recipe("tagged_digits_cnn", seed, epochs=3)
-    return _trained(recipe, small_cnn(2, recipe.seed), _tagged_rows, progress)
+    return _trained(recipe, lambda seed: small_cnn(2, seed), _tagged_rows, progress)
 
 
 def _signal_rows(recipe: Recipe) -> EpochRows:
@@ -222,4 +226,4 @@ def signals_cnn(seed: int = 0, progress: Progress | None = None) -> nn.Sequentia
     right on new signals. Cache, seed, progress and return as for ``digits_cnn``.
     """
     recipe = Recipe("signals_cnn", seed, epochs=10)
-    return _trained(recipe, signal_cnn(seed), _signal_rows, progress)
+    return _trained(recipe, signal_cnn, _signal_rows, progress)

@@ -320,9 +320,10 @@ def linear_head(seen: Seen) -> tuple[Tensor, Tensor] | None:
     slack = torch.finfo(outputs.dtype).eps ** 0.5 * outputs.abs().max()
     for layer in reversed(model.layers()):
         weight, bias = model.affine(layer) or (None, None)
-        if weight is None or tuple(weight.squeeze().shape) != (outputs.shape[1], seen.activations.shape[1]):
+        shape = (outputs.shape[1], seen.activations.shape[1])
+        if weight is None or tuple(weight.shape[:2]) != shape or weight.numel() != math.prod(shape):
             continue
-        weight = weight.detach().squeeze()
+        weight = weight.detach().reshape(shape)
         for activations in (seen.activations, seen.activations.clamp_min(0)):
             predicted = activations.flatten(2).mean(2) @ weight.T + (0 if bias is None else bias.detach())
             if bool(((predicted - outputs).abs() <= slack).all()):

@@ -43,8 +43,9 @@ def grad_cam(layer: str | None = None) -> Method:
     Source: selvaraju2017; their code sums over positions instead, which scales the map.
 
     >>> import torch, pellucid
-    >>> net = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1, bias=False), torch.nn.Flatten(), torch.nn.Linear(4, 1)).eval()
-    >>> _ = net[0].weight.data.fill_(1.0), net[2].weight.data.fill_(2.0)
+    >>> conv, head = torch.nn.Conv2d(1, 1, 1, bias=False), torch.nn.Linear(4, 1)
+    >>> _ = conv.weight.data.fill_(1.0), head.weight.data.fill_(2.0)
+    >>> net = torch.nn.Sequential(conv, torch.nn.Flatten(), head).eval()
     >>> pellucid.explain(net, torch.tensor([[[[1.0, -1.0], [0.0, 3.0]]]]), grad_cam(), target=0).values.tolist()
     [[[2.0, 0.0], [0.0, 6.0]]]
     """
