@@ -968,3 +968,11 @@ def test_players_and_several_outputs_have_a_page():
     np.testing.assert_array_equal(surfaces.flat_map(everything, 0), everything[0].map()[0, ..., largest])
     assert f"class {largest}" in Reader(page.page(reports.loose(everything))).text
     assert len(Reader(page.page(reports.loose(by_grid))).all("img")) >= 2
+
+
+def test_every_method_and_metric_has_a_name_for_readers():
+    from pellucid import methods, metrics
+    from pellucid.reporting.references import KNOWN
+
+    recipes = [*methods.CATALOGUE, *metrics.CATALOGUE]
+    assert not [recipe.__name__ for recipe in recipes if recipe.__name__ not in KNOWN]
