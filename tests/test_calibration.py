@@ -100,6 +100,17 @@ def test_intervals_hold_the_truth_on_random_backgrounds():
     check(SAMPLED, 60, most=1.01, rule=removal.marginal(BACKGROUND))
 
 
+@pytest.mark.parametrize("budget", [34, 40])
+def test_regression_says_how_far_it_shrinks(budget):
+    """With fewer than four pairs a player its values are pulled to equal shares: errors hold most of that bias."""
+    held = 0
+    for game in reference.SMOOTH.values():
+        function = game(N)
+        truth = reference.many(function, N, methods.exact_shapley(), 1).values
+        held += inside(methods.regression_shapley(budget=budget), function, truth, 60, 0)
+    assert held / (60 * len(reference.SMOOTH)) > 0.935
+
+
 def test_the_test_can_fail():
     """Errors four fifths of what they should be would be found out, by the smoke version too."""
     method = methods.kernel_shap(budget=600)

@@ -98,6 +98,19 @@ def test_what_is_not_linear_is_refused(model, recipe):
         pellucid.explain(model, x, getattr(methods, recipe)(rows(50)), target=0)
 
 
+def test_mixtures_are_looked_at_too():
+    """Linear at x and in the background, but not where a game goes: between them."""
+    background, x = torch.tensor([[0.0, 0.0], [2.0, 2.0]]).double(), torch.tensor([[2.0, 2.0]]).double()
+
+    def model(z):
+        return z.sum(1) + ((z[:, 0] > 1.2) & (z[:, 1] < 0.8))
+
+    with pytest.raises(Unsupported, match="not linear"):
+        pellucid.explain(model, x, methods.linear_shap(background), target=0)
+    with pytest.raises(Unsupported, match="not the maximum"):  # right at x, r and all coalitions
+        pellucid.explain(lambda z: z.amax(1) + torch.sin(3.1415926535897932 * z[:, 0]), x, methods.max_shap(), target=0)
+
+
 def test_the_correlated_game_by_its_definition():
     from tests.test_conditional import correlated, expected
 
@@ -305,6 +318,14 @@ def test_a_lasso_beats_the_full_fit_on_a_small_budget():
     assert np.mean(chosen) < 0.5 * np.mean(full)
 
 
+def test_a_lasso_finds_little_in_noise():
+    """Akaike's criterion without its correction would keep a dozen players or more."""
+    rate = torch.from_numpy(np.random.default_rng(0).normal(size=100))
+    for budget in (20, 40, 80):
+        game = games.FunctionGame(100, lambda s: torch.sin(1000 * (s.double() @ rate)))
+        assert np.count_nonzero(pellucid.play(game, methods.kernel_shap_lasso(budget)).values) <= 5
+
+
 def test_a_lasso_that_keeps_everybody_is_kernel_shap():
     n = 6
     game = reference.played(reference.smooth(n), n)
@@ -439,6 +460,18 @@ def test_scores_on_data_held_out_groups_and_other_worths():
     assert e.feature_names == ("two", "one")
     counted = games.RetrainingGame(LinearRegression(), X, y, worth=lambda fitted, columns: len(columns))
     assert pellucid.play(counted, methods.exact_shapley()).values.round(12).tolist() == [[1, 1, 1]]
+
+
+def test_refits_draw_from_the_seed():
+    X, y = cancer()
+    for seed in (0, 1):
+        made = [
+            games.RetrainingGame(DecisionTreeClassifier(max_depth=3, max_features=1), X[:, :4], y, seed=seed)
+            for _ in "ab"
+        ]
+        one = pellucid.play(made[0], methods.exact_shapley()).values
+        np.random.random()  # noqa: NPY002 - scikit-learn's own source where nothing else is said
+        assert np.array_equal(one, pellucid.play(made[1], methods.exact_shapley()).values)
 
 
 def test_refits_that_cannot_be():

@@ -231,6 +231,20 @@ def test_text_columns_count_where_they_differ():
     assert set(drawn["dose"]) <= set(frame.loc[frame["site"] == "a", "dose"])
 
 
+def test_codes_of_text_are_no_distance():
+    """Site b has the code next to a, but row c is nearer in what is a number."""
+    frame = pd.DataFrame({"site": ["a", "b", "c"], "dose": [9.4, 10.0, 9.0], "age": [1.0, 2.0, 3.0]})
+    seen = []
+
+    def model(rows):
+        seen.append(rows)
+        return rows["age"].to_numpy()
+
+    rule = removal.nearest(frame[1:], k=1)
+    pellucid.explain(model, frame[:1], methods.feature_ablation(rule), target=0, players={"age": ["age"]})
+    assert set(pd.concat(seen)["age"]) == {1.0, 3.0}
+
+
 def test_numbers_of_neighbours_out_of_range_are_refused():
     for k in (0, 31, -1, 2.0, True):
         with pytest.raises(BadInput, match=r"removal.nearest: k must be 1..30"):

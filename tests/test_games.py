@@ -177,8 +177,8 @@ def test_a_row_does_not_depend_on_its_neighbours():
         return z.prod(1) + torch.sin(z.sum(1))
 
     for name in ("kernel_shap", "permutation_shapley", "regression_shapley"):
-        both = pellucid.explain(model, x, recipe(name, 1500), target=0)
-        alone = pellucid.explain(model, x[2:3], recipe(name, 1500), target=0, first_row=2)
+        both = pellucid.explain(model, x, recipe(name, 5000), target=0)
+        alone = pellucid.explain(model, x[2:3], recipe(name, 5000), target=0, first_row=2)
         assert np.abs(both.values[2] - alone.values[0]).max() < 1e-12
 
 
@@ -343,6 +343,17 @@ def test_a_sampled_background_enters_the_standard_error(name, n):
     assert np.sqrt(np.mean((e.values - truth.values) ** 2)) < 1.5 * np.sqrt(np.mean(e.std_error**2))
     if budget:
         assert e.cost["forwards"] <= 60 * (4 * 160 + 2)
+
+
+@pytest.mark.parametrize("name", ["kernel_shap", "regression_shapley"])
+def test_errors_count_what_is_shared_out_and_how_together(name):
+    """On a linear model the total and its shares vary together with the stand-ins: player by player."""
+    weight = torch.tensor([3.0, 1.0, -2.0], dtype=torch.float64)
+    model = pellucid.wrap(lambda z: z @ weight, bounds=(0, 1))
+    x = torch.ones(1500, 3, dtype=torch.float64)
+    e = pellucid.explain(model, x, recipe(name, 100, removal="uniform"), target=0)
+    ratio = e.values.std(0) / np.sqrt((e.std_error**2).mean(0))
+    assert (np.abs(ratio - 0.96) < 0.06).all()
 
 
 @QUIET

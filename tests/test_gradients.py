@@ -333,6 +333,29 @@ def test_smooth_grad_agrees_with_captum_on_the_same_noise(monkeypatch):
     np.testing.assert_allclose(ours.values, peer.detach(), rtol=0, atol=1e-5)
 
 
+@rough
+def test_a_real_deep_net_agrees_with_captum():
+    """EfficientNet-Lite0 with its weights, in float64 and unfolded: in float32 rounding alone turns some ReLU6 over."""
+    from captum.attr import IntegratedGradients, LayerGradCam, Saliency
+
+    from pellucid import data
+
+    net, x = data.efficientnet_module().double(), data.photos(2, size=64).x.double()
+    mean, std, target = 0.498, 0.502, [3, 700]
+    model, scaled = pellucid.wrap(net, mean=mean, std=std), (x - mean) / std
+
+    def check(method, peer):
+        ours = of(model, x, method, target=target, run=pellucid.Run(fold=False)).values
+        theirs = peer.detach().numpy().reshape(ours.shape)
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
+
+    options = {"baselines": -mean / std, "target": target, "n_steps": 6, "internal_batch_size": 4}
+    check(methods.integrated_gradients(steps=6), IntegratedGradients(net).attribute(scaled, **options))
+    check(methods.saliency(), Saliency(net).attribute(scaled, target=target, abs=False) / std)
+    peer = LayerGradCam(net, net.get_submodule("_conv_head"))
+    check(methods.grad_cam(), peer.attribute(scaled, target=target, relu_attributions=True))
+
+
 # ---------------------------------------------------------------- players, outputs, reads
 
 GRADIENTS = {

@@ -100,6 +100,16 @@ def test_samples_are_unbiased_and_errors_calibrated(index, budget):
         assert e.cost["forwards"] <= rows * (budget + 2)
 
 
+def test_errors_shrink_as_coalitions_run_out():
+    """With 1,900 of 2,048 coalitions valued there is little left to be wrong about."""
+    n, rows = 11, 40
+    function = reference.products(n)
+    truth = reference.many(function, n, methods.shapley_interactions(), 1).values
+    e = reference.many(function, n, methods.shapley_interactions(budget=1900), rows)
+    ratio = np.sqrt(((e.values - truth) ** 2).mean() / (e.std_error**2).mean())
+    assert 0.85 < ratio < 1.15
+
+
 def test_more_budget_less_error():
     n = 12
     function = reference.smooth(n)

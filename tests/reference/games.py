@@ -89,8 +89,8 @@ def growing(n):
 
 
 def gloves(n):
-    """Left and right gloves: pairs count."""
-    return lambda s: torch.minimum(s[:, : n // 2].sum(1), s[:, n // 2 :].sum(1))
+    """Few left and many right gloves: pairs count."""
+    return lambda s: torch.minimum(s[:, : n // 3].sum(1), s[:, n // 3 :].sum(1))
 
 
 def wave(n):

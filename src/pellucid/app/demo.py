@@ -89,16 +89,15 @@ def photos(settings: Settings, console: Console) -> Comparison | None:
         methods={
             "saliency": methods.saliency(),
             "input_x_gradient": methods.input_x_gradient(),
-            "integrated_gradients": methods.integrated_gradients(steps=48),
+            "integrated_gradients": methods.integrated_gradients(steps=32),
             "smooth_grad": methods.smooth_grad(samples=12),
             "grad_cam": methods.grad_cam(),
         },
-        by_cell={"feature_ablation, 10 x 10 cells": methods.feature_ablation("mean")},
-        cells=players.grid(10),
-        together=("input_x_gradient", "grad_cam", "feature_ablation, 10 x 10 cells"),
+        by_cell={"feature_ablation, 7 x 7 cells": methods.feature_ablation("mean")},
+        cells=players.grid(7),
+        together=("input_x_gradient", "grad_cam", "feature_ablation, 7 x 7 cells"),
         metrics=[
             *(metric(reference, grid=7, fractions=COARSE) for reference in ("uniform", "mean") for metric in PAIR),
-            metrics.insertion("uniform", fractions=COARSE),
             metrics.completeness(),
         ],
     )

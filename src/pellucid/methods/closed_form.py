@@ -208,8 +208,7 @@ class Max(Method):
         """The number of explained outputs J, once f is known to be the maximum."""
         share = rng.uniform(question.seed, "max_shap.probes", 0, question.first_row, len(z), _PROBES * z[0].numel())
         share = share.to(z).reshape(len(z), _PROBES, *z.shape[1:])
-        share[:, ::2] = share[:, ::2].round()  # coalitions, and points between and beyond
-        share[:, 1::2] = 2 * share[:, 1::2] - 0.5
+        share[:, ::2] = share[:, ::2].round()  # coalitions, and points between them
         mixed = other.unsqueeze(1) + share * (z - other).unsqueeze(1)
         points = torch.cat([z.unsqueeze(1), other.unsqueeze(1), mixed], 1)
         whose = question.every_row().repeat_interleave(points.shape[1])
