@@ -14,8 +14,9 @@ def exact_shapley(removal: Any = 0.0) -> Method:
     """How much does each player add to the output, averaged over all orders in which players could join?
 
     φ_i = Σ_S |S|! (n - |S| - 1)! / n! [v(S ∪ i) - v(S)] over all coalitions S without i; Σ φ = v(N) - v(∅) exactly.
-    ``removal``: what absent players become (a number, an array or a removal). Returns values (B, n), standard errors 0.
-    Cost: 2^n coalitions a row, at most 20 players. Source: shapley1953, lundberg2017.
+    ``removal``: what absent players become (a number, an array or a removal). Returns values (B, n), standard errors 0;
+    where stand-ins are random all is done five times, and the errors count their variance. Cost: 2^n coalitions a row,
+    at most 20 players. Source: shapley1953, lundberg2017.
 
     >>> import pellucid
     >>> from pellucid import games

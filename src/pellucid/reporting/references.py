@@ -50,6 +50,11 @@ PAPERS = {
             "https://proceedings.mlr.press/v130/covert21a.html",
         ),
         Paper(
+            "datta2016",
+            "Datta, Sen, Zick 2016. Algorithmic transparency via quantitative input influence. IEEE S&P.",
+            "https://doi.org/10.1109/SP.2016.42",
+        ),
+        Paper(
             "efron1979",
             "Efron 1979. Bootstrap methods: another look at the jackknife. The Annals of Statistics 7(1).",
             "https://doi.org/10.1214/aos/1176344552",
