@@ -17,7 +17,7 @@ LAYERS = (
     {"models", "games", "gradients", "attack", "spaces", "run", "reporting", "data"},
     {"methods", "metrics", "generative", "audits", "concepts", "influence", "intrinsic", "recourse"},
     {"api"},
-    {"aggregation", "evaluating", "playing"},
+    {"aggregation", "averaging", "evaluating", "playing"},
     {"judging"},
     {"comparing"},
     {"checking"},

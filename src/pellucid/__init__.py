@@ -29,12 +29,14 @@ _HOME = {
     "compare": "comparing",
     "evaluate": "evaluating",
     "explain": "api",
+    "explain_global": "averaging",
     "load": "core.archive",
     "play": "playing",
     "report": "reporting.html",
     "wrap": "models.wrap",
 }
 _MODULES = {
+    "attack": "attack",
     "curves": "gradients.curves",
     "games": "games",
     "data": "data",
