@@ -31,9 +31,16 @@ LEVEL = {component: level for level, layer in enumerate(LAYERS) for component in
 SIDEWAYS = {
     ("games", "attack"),  # the robustness game asks for radii
     ("data", "models"),  # the example networks come wrapped
+    ("spaces", "models"),  # the space of a layer is that of a wrapped model
 }
 # Upwards, and only inside a function: file → imported. Users expect plot(), report() and the notebook view on a result.
-UPWARDS = {("core/explanation.py", "reporting"), ("core/comparison.py", "reporting")}
+# minimal_radius is a question of its own, which only api and models can ask of what a user passes.
+UPWARDS = {
+    ("core/explanation.py", "reporting"),
+    ("core/comparison.py", "reporting"),
+    ("attack/radius.py", "api"),
+    ("attack/radius.py", "models"),
+}
 # Free for all: a constant that the package sets before anything else.
 CONSTANTS = {"pellucid.__version__"}
 

@@ -1,0 +1,39 @@
+"""Attacks on a prediction: how small a change of some features changes it, found from above or proven from below."""
+
+from __future__ import annotations
+
+from pellucid.attack.minimum import MinimumNorm
+from pellucid.attack.pgd import PGD
+from pellucid.attack.problem import Attack
+from pellucid.attack.radius import Radius, minimal_radius
+
+
+def minimum_norm(steps: int = 40) -> Attack:
+    """Which perturbation is the smallest? A direct search, without guessing a radius first.
+
+    It starts at the nearest of the planes on which one of the 9 strongest rivals draws level, within the box, by the
+    slopes at the input (croce2020): for a linear model that is the answer. Then it steps along the slope of the margin,
+    on a ball that shrinks where the prediction has changed and grows where it has not (rony2019, pintor2021), and
+    bisects towards the input. Norms 1, 2 and ∞. Deterministic. Cost: up to 9 backwards a row, steps forwards and
+    backwards and up to 12 forwards a problem.
+    """
+    return MinimumNorm(steps)
+
+
+def pgd(
+    steps: int = 100, restarts: int = 1, loss: str = "margin", step: float | None = None, start: float = 10.0
+) -> Attack:
+    """The attack that hsieh2021 evaluates with: projected gradient ascent at a fixed radius, the radius bisected.
+
+    From ``start`` the radius is divided or multiplied by 10 until one try has succeeded and one has failed, then
+    bisected to 1e-3. A radius that an attack before it has found is only confirmed: PGD tries just inside it, and
+    bisects where it succeeds. ``loss``: "margin" (max_{j ≠ y} z_j - z_y), "logit" (-z_y, as released: it cannot see a
+    feature that only raises a rival) or "ce". ``step``: length of a step (None: 2.5 radius / steps; released: 1).
+    ``restarts``: tries, the first from the input, the others from points drawn uniformly from the ball of the free
+    features. A problem is solved with the first iterate that changes the prediction (released: the last one only).
+    Cost: up to 25 x restarts x steps forwards and backwards a problem.
+    """
+    return PGD(steps, restarts, loss, step, start)
+
+
+__all__ = ["Attack", "Radius", "minimal_radius", "minimum_norm", "pgd"]

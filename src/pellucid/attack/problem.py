@@ -1,0 +1,149 @@
+"""What an attack solves: the smallest perturbation of the free features that changes a prediction."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from pellucid.attack.decision import Decision
+from pellucid.attack.geometry import size
+from pellucid.core import rng
+
+TOLERANCE = 1e-3
+"""Width to which a radius is bisected, as a share of it and in units of the input, whichever is smaller."""
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """N problems min ||δ||_p subject to: the decision at z + δ has changed, and low <= δ <= high.
+
+    ``rows`` (N,) are the rows of the decision's question; ``low`` and ``high`` (N, d) hold both constraints at once:
+    the box of the model, and 0 for features that are not free. Random draws are keyed by row and by ``masks`` (N,), the
+    number of each problem among those of its row.
+    """
+
+    decision: Decision
+    rows: Tensor
+    low: Tensor
+    high: Tensor
+    norm: float
+    masks: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, kept: Tensor) -> Problem:
+        """Some of the problems."""
+        return replace(self, rows=self.rows[kept], low=self.low[kept], high=self.high[kept], masks=self.masks[kept])
+
+    @property
+    def free(self) -> Tensor:
+        """Which entries may move, (N, d)."""
+        return (self.low < 0) | (self.high > 0)
+
+    def margins(self, delta: Tensor) -> Tensor:
+        """Margins (N,) under perturbations (N, d); positive where the prediction has changed."""
+        return self.decision.margins(self.decision.at(delta, self.rows), self.rows)
+
+    def slopes(self, delta: Tensor, loss: str = "margin") -> tuple[Tensor, Tensor]:
+        """Margins (N,) and gradients (N, d) of the loss, 0 for features that are not free."""
+        margins, slopes = self.decision.slopes(self.decision.at(delta, self.rows), self.rows, loss)
+        return margins, torch.where(self.free, slopes.flatten(1), 0)
+
+    def normal(self, stream: str, count: int) -> Tensor:
+        """Independent N(0, 1) numbers (N, count), the same for a problem whatever others it is solved with."""
+        return self._drawn(rng.normal, stream, count)
+
+    def uniform(self, stream: str, count: int) -> Tensor:
+        """Independent U[0, 1) numbers (N, count), likewise."""
+        return self._drawn(rng.uniform, stream, count)
+
+    def _drawn(self, draw: Callable[..., Tensor], stream: str, size: int) -> Tensor:
+        question = self.decision.question
+        numbers = self.low.new_empty(len(self), size)
+        for row in self.rows.unique().tolist():
+            mine = torch.nonzero(self.rows == row).reshape(-1)
+            masks = self.masks[mine]
+            first, count = int(masks.min()), int(masks.max() - masks.min()) + 1
+            drawn = draw(question.seed, f"{stream}.{question.first_row + row}", 0, first, count, size)
+            numbers[mine] = drawn[masks - first].to(numbers)
+        return numbers
+
+    def clamp(self, delta: Tensor) -> Tensor:
+        """Perturbations (N, d) moved into the box."""
+        return torch.minimum(torch.maximum(delta, self.low), self.high)
+
+
+@dataclass(frozen=True, eq=False)
+class Bracket:
+    """What is known of N smallest radii: ``delta`` (N, d) attains ``radius`` (N,), which is inf where nothing was
+    found; no perturbation under ``lower`` (N,) changes the prediction."""
+
+    delta: Tensor
+    radius: Tensor
+    lower: Tensor
+
+    @classmethod
+    def unknown(cls, problem: Problem) -> Bracket:
+        """Nothing is known yet."""
+        zero = problem.low.new_zeros(len(problem))
+        return cls(torch.zeros_like(problem.low), zero + torch.inf, zero)
+
+    def take(self, kept: Tensor) -> Bracket:
+        """Of some of the problems."""
+        return Bracket(self.delta[kept], self.radius[kept], self.lower[kept])
+
+    def with_found(self, delta: Tensor, radius: Tensor) -> Bracket:
+        """The smaller perturbation of each problem."""
+        better = radius < self.radius
+        return replace(
+            self,
+            delta=torch.where(better.unsqueeze(1), delta, self.delta),
+            radius=torch.where(better, radius, self.radius),
+        )
+
+    def put(self, kept: Tensor, other: Bracket) -> Bracket:
+        """The same with some of the problems replaced."""
+        return Bracket(
+            self.delta.index_copy(0, kept, other.delta),
+            self.radius.index_copy(0, kept, other.radius),
+            self.lower.index_copy(0, kept, other.lower),
+        )
+
+
+class Attack(ABC):
+    """A way to find small perturbations, or to prove that there is none. Subclasses are frozen dataclasses of settings.
+
+    ``needs`` as for methods.
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[frozenset[str]] = frozenset({"predictions"})
+
+    @abstractmethod
+    def improve(self, problem: Problem, known: Bracket) -> Bracket:
+        """A bracket at least as tight as the one known."""
+
+
+def shortened(problem: Problem, delta: Tensor, rounds: int = 12) -> Tensor:
+    """Adversarial perturbations (N, d) scaled towards 0 as far as the prediction stays changed, by bisection.
+
+    The result has been seen to change the prediction.
+    """
+    low, high = delta.new_zeros(len(delta)), delta.new_ones(len(delta))
+    length = size(delta, problem.norm)
+    wide = torch.arange(len(delta))
+    for _ in range(rounds):
+        wide = wide[((high - low)[wide] * length[wide].clamp(min=1) > TOLERANCE / 4)]
+        if len(wide) == 0:
+            break
+        middle = (low[wide] + high[wide]) / 2
+        changed = problem.take(wide).margins(delta[wide] * middle.unsqueeze(1)) > 0
+        high[wide] = torch.where(changed, middle, high[wide])
+        low[wide] = torch.where(changed, low[wide], middle)
+    return delta * high.unsqueeze(1)
