@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import numpy as np
 import pytest
 import torch
 
 import pellucid
-from pellucid import BadInput, methods, players, removal, spaces
+from pellucid import BadInput, Unreliable, Unsupported, methods, players, removal, spaces
 
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.rand(3, 3, 8, 8, generator=GENERATOR, dtype=torch.float64)
@@ -97,7 +99,8 @@ def test_what_a_codec_loses_is_recorded_and_a_group_is_one_player():
     codec = spaces.decoder(
         lambda x: x[:, :4], lambda z: torch.cat([z, torch.zeros(len(z), 1).to(z)], 1), groups={"a": [0, 1], "b": [2, 3]}
     )
-    e = pellucid.explain(net, x, methods.integrated_gradients(), target=0, space=codec)
+    with pytest.warns(Unreliable, match="reconstruction"):
+        e = pellucid.explain(net, x, methods.integrated_gradients(), target=0, space=codec)
     weight = net.weight[0].detach()
     assert np.allclose(e.details["reconstruction_gap"], (x[:, 4] * weight[4]).numpy())
     assert np.allclose(e.values[:, 0], (x[:, :2] * weight[:2]).sum(1).numpy())
@@ -118,7 +121,9 @@ def test_players_given_replace_those_the_space_implies():
         (spaces.decoder(lambda x: x[:1], lambda z: z), "encode must return"),
         (spaces.decoder(lambda x: x * torch.nan, lambda z: z), "NaN"),
         (spaces.decoder(lambda x: x, lambda z: z, names=["a"]), "1 names for 192"),
-        (spaces.decoder(lambda x: x, lambda z: z[:1]), "decode must return"),
+        (spaces.decoder(lambda x: x, lambda z: z[:0]), "decode must return"),
+        (spaces.decoder(lambda x: x.flatten(1), lambda z: z), "do not fit each other"),
+        (spaces.decoder(lambda x: x, lambda z: z, rotation=torch.eye(3)), "a rotation of 3 coordinates"),
     ],
 )
 def test_a_codec_that_does_not_fit_is_named(space, words):
@@ -135,3 +140,158 @@ def test_bins_are_counted_in_whole_numbers(bins):
 def test_a_table_has_no_frequencies():
     with pytest.raises(BadInput, match="images"):
         pellucid.explain(linear_net(6), torch.rand(2, 6).double(), methods.saliency(), space=spaces.fourier())
+
+
+def test_a_decoder_warns_above_its_own_tolerance_only():
+    net = torch.nn.Linear(5, 2).double().eval()
+    x = torch.randn(4, 5, generator=GENERATOR, dtype=torch.float64)
+    lossy = {"encode": lambda x: x * torch.tensor([1, 1, 1, 1, 0.5]), "decode": lambda z: z}
+    pellucid.explain(net, x, methods.saliency(), target=0, space=spaces.decoder(**lossy, tolerance=10.0))
+    with pytest.warns(Unreliable, match="reconstruction"):
+        pellucid.explain(net, x, methods.saliency(), target=0, space=spaces.decoder(**lossy, tolerance=1e-9))
+
+
+def test_a_rotation_brings_latents_onto_labelled_axes():
+    place = torch.randn(200, 2, generator=GENERATOR, dtype=torch.float64)
+    other = torch.randn(200, 1, generator=GENERATOR, dtype=torch.float64)
+    angle = torch.tensor(0.7, dtype=torch.float64)
+    turn = torch.stack([torch.stack([angle.cos(), -angle.sin()]), torch.stack([angle.sin(), angle.cos()])])
+    mixed = place @ turn * 3  # an encoder that holds the place in latents 2 and 0, turned and scaled
+    latents = torch.stack([mixed[:, 1], other[:, 0], mixed[:, 0]], 1)
+    found = spaces.aligned(latents, place, columns=[2, 0])
+    back = latents @ found
+    assert torch.allclose(found @ found.T, torch.eye(3, dtype=torch.float64))
+    assert torch.allclose(back[:, [2, 0]], 3 * place, atol=0.2)  # the sample's own correlation turns it a little
+    assert torch.equal(back[:, 1], other[:, 0])
+
+    codec = spaces.decoder(lambda x: x, lambda z: z, names=["down", "other", "across"], rotation=found)
+    weight = found @ torch.tensor([0.0, 0.0, 2.0], dtype=torch.float64)  # f reads the third axis after the turn
+    e = pellucid.explain(
+        lambda x: x @ weight, latents[:3], methods.exact_shapley(removal.marginal(latents)), space=codec
+    )
+    truth = 2 * (back[:3, 2] - back[:, 2].mean())
+    assert np.allclose(e.values[:, 2], truth, atol=1e-10)
+    assert np.abs(e.values[:, :2]).max() < 1e-10
+    assert np.abs(e.details["reconstruction_gap"]).max() < 1e-10
+    with pytest.raises(BadInput, match="orthogonal"):
+        spaces.decoder(lambda x: x, lambda z: z, rotation=torch.ones(2, 2))
+    with pytest.raises(BadInput, match="constant"):
+        spaces.aligned(latents, torch.ones(200, 2), columns=[0, 1])
+
+
+def test_spaces_compose():
+    net = linear_net(192)
+    w = net[1].weight[1].detach()
+    mixing = torch.linalg.qr(torch.randn(192, 192, generator=GENERATOR, dtype=torch.float64)).Q
+    rotated = spaces.decoder(lambda z: z.flatten(1) @ mixing, lambda z: (z @ mixing.T).reshape(-1, 3, 8, 8))
+    both = spaces.compose(spaces.fourier(), rotated)
+    e = pellucid.explain(net, X, methods.input_x_gradient(), target=1, space=both)
+    spectrum = spaces.fourier()
+    # f(z) = w . decode(z) is linear, so a coordinate's share is its own picture under w
+    basis = spectrum.decode((mixing.T).reshape(-1, 3, 8, 8)).flatten(1)
+    assert np.allclose(e.values, (both.encode(X) * (basis @ w)).numpy(), atol=1e-12)
+    assert np.abs(e.details["reconstruction_gap"]).max() < 1e-12
+    with pytest.raises(BadInput, match="at least two"):
+        spaces.compose(spectrum)
+    with pytest.raises(BadInput, match="expected spaces"):
+        spaces.compose(spectrum, "fourier")
+
+
+def deep_net(skip: bool = False) -> torch.nn.Module:
+    torch.manual_seed(1)
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = torch.nn.Conv2d(3, 4, 3, padding=1)
+            self.norm = torch.nn.BatchNorm2d(4)
+            self.act = torch.nn.ReLU(inplace=True)
+            self.inner = torch.nn.Conv2d(4, 4, 1)
+            self.head = torch.nn.Linear(4, 3)
+
+        def forward(self, x):
+            h = self.act(self.norm(self.conv(x)))
+            h = h + self.inner(h).tanh() if skip else self.inner(h).tanh()
+            return self.head(h.mean((2, 3)).reshape(len(x), -1))  # counts the rows of the input
+
+    net = Net().double()
+    net(torch.rand(8, 3, 8, 8, dtype=torch.float64))
+    return net.eval()
+
+
+@pytest.mark.parametrize("layer", ["conv", "norm", "act", "inner", "head"])
+def test_the_model_goes_on_from_a_layer(layer):
+    net = deep_net()
+    space = spaces.layer(net, layer)
+    with torch.no_grad():
+        outputs = net(X)[:, 2].numpy()
+    for method in (methods.integrated_gradients(), methods.feature_ablation(), methods.saliency()):
+        e = pellucid.explain(net, X, method, target=2, space=space)
+        assert np.abs(e.outputs - outputs).max() < 1e-14
+        assert "reconstruction_gap" not in e.details
+    assert all(not module._forward_hooks for module in net.modules())
+
+
+def pooled_net() -> torch.nn.Sequential:
+    torch.manual_seed(2)
+    parts = {
+        "conv": torch.nn.Conv2d(3, 4, 3),
+        "act": torch.nn.Tanh(),
+        "pool": torch.nn.AdaptiveAvgPool2d(1),
+        "flat": torch.nn.Flatten(),
+        "head": torch.nn.Linear(4, 3),
+    }
+    return torch.nn.Sequential(OrderedDict(parts)).double().eval()
+
+
+@pytest.mark.parametrize(("by", "names"), [("channel", "channel 0"), ("position", "position 0,0"), ("unit", None)])
+def test_before_a_linear_end_the_parts_of_a_layer_have_a_closed_form(by, names):
+    net = pooled_net()
+    e = pellucid.explain(
+        net,
+        X,
+        methods.permutation_shapley(600, removal=removal.marginal(BACKGROUND)),
+        target=0,
+        space=spaces.layer(net, "act", by),
+    )
+    with torch.no_grad():
+        gap = net.act(net.conv(X)) - net.act(net.conv(BACKGROUND)).mean(0)
+        share = gap * net.head.weight[0][:, None, None] / 36
+    truth = {"channel": share.sum((2, 3)), "position": share.sum(1).flatten(1), "unit": share}[by]
+    assert np.allclose(e.values, truth.numpy(), atol=1e-12)
+    assert by == "unit" or e.feature_names[0] == names
+
+
+def test_directions_of_a_layer_are_a_composition():
+    net = pooled_net()
+    basis = torch.linalg.qr(torch.randn(4, 4, generator=GENERATOR, dtype=torch.float64)).Q
+    directions = spaces.decoder(lambda z: z @ basis, lambda z: z @ basis.T, names=list("abcd"))
+    e = pellucid.explain(
+        net, X, methods.integrated_gradients(), target=1, space=spaces.compose(spaces.layer(net, "flat"), directions)
+    )
+    with torch.no_grad():
+        truth = (net[:4](X) @ basis) * (net.head.weight[1] @ basis)
+    assert np.allclose(e.values, truth.numpy(), atol=1e-12)
+    assert e.feature_names == tuple("abcd")
+    with pytest.raises(BadInput, match="must come first"):
+        spaces.compose(directions, spaces.layer(net, "flat"))
+
+
+def test_a_layer_that_ways_lead_around_is_refused_with_layers_that_would_do():
+    net = deep_net(skip=True)
+    with pytest.raises(Unsupported, match="'conv', 'norm', 'act', 'head'"):
+        pellucid.explain(net, X, methods.saliency(), space=spaces.layer(net, "inner"))
+
+
+def test_a_layer_is_named_or_refused():
+    net = pooled_net()
+    with pytest.raises(BadInput, match="layer 'nose' not found"):
+        spaces.layer(net, "nose")
+    with pytest.raises(BadInput, match="by must be"):
+        spaces.layer(net, "act", by="neuron")
+    with pytest.raises(Unsupported, match="no layers"):
+        spaces.layer(lambda x: x.sum((1, 2, 3)), "act")
+    with pytest.raises(BadInput, match="another model"):
+        pellucid.explain(deep_net(), X, methods.saliency(), space=spaces.layer(net, "act"))
+    with pytest.raises(BadInput, match="no positions"):
+        pellucid.explain(net, X, methods.saliency(), space=spaces.layer(net, "flat", by="position"))

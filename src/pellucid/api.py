@@ -24,7 +24,7 @@ from pellucid.core.method import Method, Result, arrays, plain
 from pellucid.core.model import Model
 from pellucid.core.players import feature_names
 from pellucid.core.question import Question
-from pellucid.core.space import Identity, Space
+from pellucid.core.space import Identity, Inner, Space
 from pellucid.core.target import Target
 from pellucid.models import wrap
 from pellucid.run.job import answer
@@ -32,6 +32,10 @@ from pellucid.run.job import answer
 RESIDUAL_WARNING = 0.05
 """Relative residual above which a method that promises completeness raises ``Unreliable`` (the 5 % rule of
 sundararajan2017)."""
+
+
+RECONSTRUCTION_WARNING = 0.1
+"""The same for the way through a space that is not exact, where the space itself says nothing."""
 
 
 def explain(
@@ -107,6 +111,8 @@ def ask(
     model = model.receiving(batch)
     space = Identity(names=batch.columns) if space is None else space
     rows = batch.tensor
+    if isinstance(space, Inner):
+        space, fold = space.bound(model, rows), False  # folding changes what layers return
     z = space.encode(rows)
     executor = Executor(batch_rows(rows[0].numel(), run))
     if fold and run.fold is not False:
@@ -223,7 +229,9 @@ def label(question: Question, method: Method, found: Result, outputs: Tensor) ->
     if found.base is not None and method.promise is not None:
         residual = (values.flatten(1, -2).sum(1) - (outputs - found.base)).abs()
     if not question.space.exact:
-        details["reconstruction_gap"] = _numbers(question.original() - outputs, several)
+        gap = question.original() - outputs
+        _warn_of_gap(question.space, gap, outputs if found.base is None else outputs - found.base)
+        details["reconstruction_gap"] = _numbers(gap, several)
         details["by_row"] = sorted({*found.by_row, "reconstruction_gap"})
     explanation = Explanation(
         values=_numbers(values, several),
@@ -245,6 +253,21 @@ def label(question: Question, method: Method, found: Result, outputs: Tensor) ->
     )
     _warn(explanation, method)
     return explanation
+
+
+def _warn_of_gap(space: Space, gap: Tensor, explained: Tensor) -> None:
+    """Say where what is explained, f at the reconstruction, is far from f(x)."""
+    size = explained.abs()
+    relative = gap.abs() / torch.maximum(size, size.mean()).clamp_min(1e-12)
+    worst, tolerance = float(relative.max()), getattr(space, "tolerance", RECONSTRUCTION_WARNING)
+    if worst > tolerance and float(gap.abs().max()) > 1e-6:
+        warnings.warn(
+            f"{type(space).__name__}: f(x) and f at the reconstruction differ by up to {float(gap.abs().max()):.2g}, "
+            f"{worst:.0%} of what is explained in row {int(relative.amax(1).argmax())}: the explanation is of the "
+            "reconstruction; improve the decoder, or look at details['reconstruction_gap'] and raise the tolerance",
+            Unreliable,
+            stacklevel=4,
+        )
 
 
 def _warn(explanation: Explanation, method: Method) -> None:

@@ -100,6 +100,11 @@ class Model(ABC):
         self.layers()
         yield Tape()
 
+    def entered(self, layer: str, z: Tensor, x: Tensor) -> Any:
+        """The raw output where a layer returns z whatever reaches it, called at x, which has as many rows or one."""
+        self.layers()
+        raise Unsupported(f"{self.name} has layers that cannot be given a value; use its inputs, spaces.fourier()")
+
     def batch_norms(self) -> tuple[str, ...]:
         """Names of the layers that normalise by the statistics of the batch even in eval mode."""
         return ()

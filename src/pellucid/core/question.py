@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from pellucid.core.budget import Executor, out_of_memory
 from pellucid.core.errors import BadInput, Unsupported
 from pellucid.core.model import Model
 from pellucid.core.players import Players
-from pellucid.core.space import Identity, Space
+from pellucid.core.space import Identity, Inner, Space
 from pellucid.core.target import Target
 
 
@@ -95,12 +96,17 @@ class Question:
     def raw(self, z: Tensor) -> Any:
         """The model's raw output at coordinates z."""
         self.executor.cost.forwards += len(z)
+        if isinstance(self.space, Inner):
+            return self._called(self.space.through, z)
         return self.run(self.space.decode(z))
 
     def run(self, x: Tensor) -> Any:
         """The model's raw output at inputs x; what the user's code raises comes back with what it was called with."""
+        return self._called(self.model, x)
+
+    def _called(self, function: Callable[[Tensor], Any], x: Tensor) -> Any:
         try:
-            return self.model(x)
+            return function(x)
         except (BadInput, Unsupported):
             raise
         except Exception as error:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 from torch import Tensor
 
 from pellucid.core.players import Division
+
+if TYPE_CHECKING:
+    from pellucid.core.model import Model
 
 
 class Space(Protocol):
@@ -39,6 +42,20 @@ class Space(Protocol):
 
     def decode(self, z: Tensor) -> Tensor:
         """Inputs at coordinates z, differentiable where it can be."""
+        ...
+
+
+@runtime_checkable
+class Inner(Protocol):
+    """A space inside the model, such as a layer: the model goes on from its coordinates, and no input is made of
+    them."""
+
+    def bound(self, model: Model, x: Tensor) -> Self:
+        """The space in the model that is asked, checked at inputs x."""
+        ...
+
+    def through(self, z: Tensor) -> Any:
+        """The model's raw output from coordinates z on."""
         ...
 
 

@@ -128,6 +128,17 @@ class TorchModel(Model):
             for handle in handles:
                 handle.remove()
 
+    def entered(self, layer: str, z: Tensor, x: Tensor) -> Any:
+        def put(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+            value = z.clone()  # an operation in place goes on with the copy
+            return _with_first(output, value) if isinstance(output, (tuple, list)) and output else value
+
+        handle = self.submodule(layer).register_forward_hook(put)
+        try:
+            return self(x)
+        finally:
+            handle.remove()
+
     def fast(self, x: Tensor) -> Model:
         """A copy with BatchNorm folded into convolutions and channels-last memory; this model where that changes
         nothing."""
