@@ -14,10 +14,8 @@ import pytest
 import torch
 
 import pellucid
-from pellucid import Run, comparing, data, methods, metrics, removal
-from pellucid.app import arguments, cli, demo, flags, loading
-from pellucid.app.console import Console, Voice
-from pellucid.core.comparison import Comparison
+from pellucid import Run, comparing, methods, metrics, removal
+from pellucid.app import arguments, cli, flags, loading
 from pellucid.core.verdict import Check
 
 TOYS = """
@@ -643,97 +641,3 @@ def test_methods_lists_the_catalogues(run):
     assert code == 0
     assert "samples" in out
     assert ">>>" not in out
-
-
-# ---------------------------------------------------------------- demo
-
-
-def tiny(settings, console):
-    """A chapter that costs nothing."""
-    net = torch.nn.Linear(4, 2).eval()
-    x = torch.rand(settings.photos, 4)
-    each = [pellucid.explain(net, x, method, seed=settings.seed) for method in ("saliency", "random_attribution")]
-    return pellucid.compare(net, x, each, [metrics.insertion(0.0)], seed=settings.seed, about={"title": "Tiny"})
-
-
-def test_demo_writes_a_page_and_says_how_long_each_part_took(run, here, monkeypatch):
-    monkeypatch.setattr(demo, "CHAPTERS", (tiny, lambda settings, console: None))
-    code, out, err = run("demo --photos 3")
-    assert (code, out) == (0, "pellucid-demo/index.html\n")
-    assert "tiny: " in err
-    assert "page: " in err
-    assert made(here) == ["pellucid-demo"]
-    code, out, _ = run("demo --photos 3 --json --out pellucid-demo")  # once more, over the first
-    found = json.loads(out)
-    assert found["report"] == "pellucid-demo/index.html"
-    assert found["command"] == "pellucid demo --photos 3 --digits 100 --seed 0"
-    assert set(found["seconds"]) == {"tiny", "page"}
-    assert [path.name for path in Path("pellucid-demo").iterdir()] == ["index.html"]
-
-
-def test_demo_names_the_extra_that_is_missing_and_leaves_nothing(run, here, monkeypatch):
-    def missing(*_):
-        raise ModuleNotFoundError(
-            'data.photos needs the package "foolbox": pip install "pellucid[demo]"', name="foolbox"
-        )
-
-    monkeypatch.setattr(data, "photos", missing, raising=False)
-    code, out, err = run("demo")
-    assert (code, out) == (3, "")
-    assert 'pip install "pellucid[demo]"' in err
-    assert made(here) == []
-
-
-def test_demo_leaves_nothing_when_the_page_fails(run, here, monkeypatch):
-    def fails(*_, **__):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(demo, "CHAPTERS", (tiny,))
-    monkeypatch.setattr("pellucid.reporting.html.write", fails)
-    assert run("demo --photos 3")[0] == 1
-    assert made(here) == []
-
-
-def examples(shape, count):
-    draws = torch.rand(count, *shape)
-    return data.Examples(
-        draws, torch.arange(count) % 3, ("a", "b", "c"), tuple(f"n{i}" for i in range(count)), "made up"
-    )
-
-
-@pytest.mark.parametrize("chapter", [demo.photos, demo.digits])
-def test_chapters_ask_for_what_the_page_must_show(chapter, monkeypatch):
-    """The plan of a chapter, on a tiny network and with nothing compared."""
-    shape = (3, 28, 28) if chapter is demo.photos else (1, 28, 28)
-    layers = [torch.nn.Conv2d(shape[0], 2, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()]
-    net = torch.nn.Sequential(*layers, torch.nn.Linear(2, 3)).eval()
-    monkeypatch.setattr(data, "photos", lambda count: examples(shape, count), raising=False)
-    monkeypatch.setattr(data, "digits", lambda split, count, seed: examples(shape, count), raising=False)
-    monkeypatch.setattr(data, "efficientnet", lambda: pellucid.wrap(net, bounds=(0, 1)), raising=False)
-    monkeypatch.setattr(data, "digits_cnn", lambda progress: net, raising=False)
-    asked = {}
-
-    def compare(model, x, **options):
-        asked.update(options, x=x)
-        return Comparison({}, None, (), None, ())
-
-    monkeypatch.setattr(demo, "compare", compare)
-    settings = demo.Settings(photos=3, digits=3, seed=4)
-    found = chapter(settings, Console(Voice(quiet=True)))
-    assert found.names == ("n0", "n1", "n2")
-    assert asked["about"]["command"] == "pellucid demo --photos 3 --digits 3 --seed 4"
-    assert asked["truth"].tolist() == [0, 1, 2]
-    wanted = {"saliency", "input_x_gradient", "integrated_gradients", "smooth_grad", "grad_cam", "aggregate"}
-    assert wanted | {"random_attribution"} <= set(asked["methods"])
-    assert any(label.startswith("feature_ablation") for label in asked["methods"])
-    labels = [metric.label for metric in asked["metrics"]]
-    assert len({label for label in labels if "7 x 7" in label}) == 4
-    assert "completeness" in labels
-
-
-@pytest.mark.slow
-def test_the_real_demo(run, here):
-    code, out, err = run("demo --photos 2 --digits 12")
-    assert code == 0, err
-    assert out == "pellucid-demo/index.html\n"
-    assert Path("pellucid-demo/index.html").stat().st_size > 100_000

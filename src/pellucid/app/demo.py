@@ -1,143 +1,42 @@
-"""The demonstration: real photos and real digits, explained and judged, on one page.
-
-Every chapter is a function from the settings to a ``Comparison``; ``CHAPTERS`` lists them. The whole must take at most
-three minutes on two cores, so each chapter asks for the fewest steps, draws and sizes that still decide.
-"""
+"""The demonstration: real photos, digits and tables, explained and judged, on one page."""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pellucid import data, methods, metrics, players
-from pellucid.aggregation import aggregate
-from pellucid.api import explain
+from pellucid.app.chapters import CHAPTERS, Settings
 from pellucid.app.console import Console
 from pellucid.app.outputs import Outputs
-from pellucid.comparing import compare
-from pellucid.core.budget import Run
+from pellucid.core.budget import Progress
 from pellucid.core.comparison import Comparison
-from pellucid.core.errors import BadInput, Unsupported
-from pellucid.core.method import Method
-from pellucid.core.model import Model
-from pellucid.data import Examples
-from pellucid.metrics.metric import Metric
-from pellucid.models import wrap
+from pellucid.core.errors import Unsupported
 
 TITLE = "Why this prediction, and which explanation to believe"
-PAIR = (metrics.insertion, metrics.deletion)
-COARSE = (0.0, 0.05, 0.2, 0.45, 1.0)
-"""Sizes of a curve on photos: the paper's area from 5 % to 45 %, and both ends."""
-FINE = (0.0, 0.05, 0.1, 0.2, 0.3, 0.45, 0.7, 1.0)
-"""Sizes of a curve on digits."""
+OFTEN = 0.2
+"""Seconds between two words of progress from another process."""
 
-
-@dataclass(frozen=True)
-class Settings:
-    """What the demonstration shows.
-
-    ``photos``: how many real photos, of 20 (0 leaves them out); ``digits``: how many real digits, of 1,000 (0 leaves
-    them out); ``seed``: of every draw.
-    """
-
-    photos: int = 12
-    digits: int = 100
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, count, most in (("photos", self.photos, 20), ("digits", self.digits, 1000)):
-            if count != 0 and not 2 <= count <= most:
-                raise BadInput(f"demo: --{name} must be 0, or between 2 and {most:,} rows to compare, got {count}")
-        if not self.photos and not self.digits:
-            raise BadInput("demo: nothing to show; ask for some photos or digits")
-
-    @property
-    def command(self) -> str:
-        """What to type to make the page again."""
-        return f"pellucid demo --photos {self.photos} --digits {self.digits} --seed {self.seed}"
+Chapter = Callable[[Settings, Progress | None], Comparison | None]
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
-    """A chapter before it is computed: ``by_cell`` are methods on ``cells`` as players, ``together`` the labels that
-    are aggregated."""
+class Made:
+    """A chapter (None: left out), how long it took, and the warnings raised on the way."""
 
-    title: str
-    model: Model
-    examples: Examples
-    methods: Mapping[str, Method]
-    metrics: Sequence[Metric]
-    together: tuple[str, ...]
-    by_cell: Mapping[str, Method] = field(default_factory=dict)
-    cells: Any = None
-
-
-def photos(settings: Settings, console: Console) -> Comparison | None:
-    """EfficientNet-Lite0 with its real ImageNet weights on real photos."""
-    if not settings.photos:
-        return None
-    examples = data.photos(settings.photos)
-    plan = Plan(
-        title=f"EfficientNet-Lite0 on {len(examples)} photos",
-        model=data.efficientnet().fast(examples.x),  # folded once, here, instead of by every method again
-        examples=examples,
-        methods={
-            "saliency": methods.saliency(),
-            "input_x_gradient": methods.input_x_gradient(),
-            "integrated_gradients": methods.integrated_gradients(steps=32),
-            "smooth_grad": methods.smooth_grad(samples=12),
-            "grad_cam": methods.grad_cam(),
-        },
-        by_cell={"feature_ablation, 7 x 7 cells": methods.feature_ablation("mean")},
-        cells=players.grid(7),
-        together=("input_x_gradient", "grad_cam", "feature_ablation, 7 x 7 cells"),
-        metrics=[
-            *(metric(reference, grid=7, fractions=COARSE) for reference in ("uniform", "mean") for metric in PAIR),
-            metrics.completeness(),
-        ],
-    )
-    return _compared(plan, settings, Run(progress=console.progress))
-
-
-def digits(settings: Settings, console: Console) -> Comparison | None:
-    """A small network, trained on the spot, on held-out real digits."""
-    if not settings.digits:
-        return None
-    # Channels-last memory and calls small enough for the cache: together a fourfold throughput, as measured on a CPU.
-    net = data.digits_cnn(progress=console.progress).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    examples = data.digits("test", settings.digits, settings.seed)
-    typical = data.digits("train", 20, settings.seed).x
-    plan = Plan(
-        title=f"A digit reader on {len(examples)} handwritten digits",
-        model=wrap(net, labels=examples.labels, bounds=(0.0, 1.0)),
-        examples=examples,
-        methods={
-            "saliency": methods.saliency(),
-            "input_x_gradient": methods.input_x_gradient(),
-            "integrated_gradients": methods.integrated_gradients(steps=32),
-            "expected_gradients": methods.expected_gradients(typical, samples=40),
-            "smooth_grad": methods.smooth_grad(samples=20),
-            "grad_cam": methods.grad_cam(),
-            "counterfactual_grad_cam": methods.counterfactual_grad_cam(),
-            "feature_ablation": methods.feature_ablation("mean"),
-        },
-        together=("integrated_gradients", "expected_gradients", "grad_cam"),
-        metrics=[
-            *(metric(reference, grid=7, fractions=FINE) for reference in ("uniform", 0.0) for metric in PAIR),
-            *(metric("uniform", fractions=FINE) for metric in PAIR),
-            metrics.completeness(),
-        ],
-    )
-    return _compared(plan, settings, Run(progress=console.progress, batch_size=128))
-
-
-CHAPTERS: tuple[Callable[[Settings, Console], Comparison | None], ...] = (photos, digits)
-"""The chapters of the page, in order."""
+    comparison: Comparison | None
+    seconds: float
+    warnings: tuple[Warning, ...] = ()
 
 
 def write(out: Path, settings: Settings, console: Console) -> dict[str, Any]:
@@ -147,19 +46,9 @@ def write(out: Path, settings: Settings, console: Console) -> dict[str, Any]:
 
     fresh = not out.exists()
     Outputs(out if fresh else out / "index.html")
-    seconds: dict[str, float] = {}
-    chapters: dict[str, Comparison] = {}
-    for chapter in CHAPTERS:
-        start = time.perf_counter()
-        try:
-            made = chapter(settings, console)
-        except ModuleNotFoundError as error:
-            raise Unsupported(str(error)) from error
-        if made is None:
-            continue
-        name = chapter.__name__
-        chapters[name], seconds[name] = made, round(time.perf_counter() - start, 1)
-        console.note(f"{name}: {seconds[name]:.1f} s")
+    made = _made(CHAPTERS, settings, console)
+    chapters = {name: one.comparison for name, one in made.items() if one.comparison is not None}
+    seconds = {name: one.seconds for name, one in made.items() if name in chapters}
     start = time.perf_counter()
     if fresh:
         out.mkdir()
@@ -171,34 +60,112 @@ def write(out: Path, settings: Settings, console: Console) -> dict[str, Any]:
         raise
     seconds["page"] = round(time.perf_counter() - start, 1)
     console.note(f"page: {seconds['page']:.1f} s")
-    verdicts = {name: {v.method: v.word for v in made.decided} for name, made in chapters.items()}
+    verdicts = {name: {v.method: v.word for v in one.decided} for name, one in chapters.items()}
     return {"report": path, "seconds": seconds, "verdicts": verdicts, "command": settings.command}
 
 
-def _compared(plan: Plan, settings: Settings, run: Run) -> Comparison:
-    """The comparison of a chapter, with the aggregate of some of its methods."""
-    model, x, seed = plan.model, plan.examples.x, settings.seed
-    given = {
-        label: explain(model, x, method, players=plan.cells, seed=seed, run=run)
-        for label, method in plan.by_cell.items()
-    }
-    parts = [
-        given[label] if label in given else explain(model, x, plan.methods[label], seed=seed, run=run)
-        for label in plan.together
-    ]
-    found = compare(
-        model,
-        x,
-        methods={
-            **plan.methods,
-            **given,
-            "aggregate": aggregate(parts),
-            "random_attribution": methods.random_attribution(),
-        },
-        metrics=plan.metrics,
-        seed=seed,
-        run=run,
-        about={"title": plan.title, "data": plan.examples.about, "command": settings.command},
-        truth=plan.examples.y,
-    )
-    return replace(found, names=plan.examples.names)
+def _made(chapters: Sequence[Chapter], settings: Settings, console: Console) -> dict[str, Made]:
+    """Every chapter by its name, in order."""
+    workers = _processors() if settings.workers is None else settings.workers
+    if min(workers, len(chapters)) > 1 and sys.platform == "linux":  # elsewhere forking is not safe, or not there
+        found = _side_by_side(chapters, settings, workers, console)
+    else:
+        found = {}
+        for number, chapter in enumerate(chapters):
+            found[number] = _make(chapter, settings, console.progress)
+            _say(chapter, found[number], console)
+    return {_name(chapter): found[number] for number, chapter in enumerate(chapters)}
+
+
+def _make(chapter: Chapter, settings: Settings, progress: Progress | None) -> Made:
+    start = time.perf_counter()
+    try:
+        comparison = chapter(settings, progress)
+    except ModuleNotFoundError as error:
+        raise Unsupported(str(error)) from error
+    return Made(comparison, round(time.perf_counter() - start, 1))
+
+
+def _side_by_side(chapters: Sequence[Chapter], settings: Settings, workers: int, console: Console) -> dict[int, Made]:
+    """Chapters in processes of their own, ``workers`` at a time and one thread each: small networks gain little from
+    a second thread, and everything from a second process. Results come back through pipes."""
+    context = multiprocessing.get_context("fork")
+    waiting, found = list(enumerate(chapters)), dict[int, Made]()
+    running: dict[Connection, tuple[int, Any]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                number, chapter = waiting.pop(0)
+                here, there = context.Pipe(duplex=False)
+                process = context.Process(target=_apart, args=(there, chapter, settings), daemon=True)
+                process.start()
+                there.close()  # so that its end is seen here
+                running[here] = number, process
+            for pipe in wait(list(running)):
+                number, process = running[pipe]  # type: ignore[index]
+                kind, content = _heard(pipe, chapters[number])  # type: ignore[arg-type]
+                if kind == "progress":
+                    if console.progress is not None:
+                        console.progress(*content)
+                    continue
+                process.join()
+                del running[pipe]  # type: ignore[arg-type]
+                if kind == "failed":
+                    raise content
+                found[number] = content
+                for warning in content.warnings:
+                    warnings.warn(warning, stacklevel=2)
+                _say(chapters[number], content, console)
+    finally:
+        for _, process in running.values():
+            process.terminate()
+            process.join()
+    return found
+
+
+def _heard(pipe: Connection, chapter: Chapter) -> tuple[str, Any]:
+    try:
+        kind, content = pipe.recv()
+    except EOFError:
+        return "failed", RuntimeError(f"the process that made {_name(chapter)!r} was stopped, perhaps for its memory")
+    return kind, content
+
+
+def _apart(pipe: Connection, chapter: Chapter, settings: Settings) -> None:
+    """Make a chapter in this process and send it."""
+    torch.set_num_threads(1)
+    last = 0.0
+
+    def progress(what: str, done: int, total: int) -> None:
+        nonlocal last
+        if done >= total or time.monotonic() - last > OFTEN:
+            last = time.monotonic()
+            pipe.send(("progress", (f"{_name(chapter)}: {what}", done, total)))
+
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            made = _make(chapter, settings, progress)
+        told = tuple(w.message for w in caught if isinstance(w.message, UserWarning))
+        pipe.send(("made", Made(made.comparison, made.seconds, told)))
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the parent must hear of it
+        known = isinstance(error, (ValueError, TypeError))  # ours are; others may not survive the pipe
+        told_error = error if known else RuntimeError(f"{type(error).__name__}: {error}")
+        told_error.add_note(traceback.format_exc())
+        pipe.send(("failed", told_error))
+
+
+def _say(chapter: Chapter, made: Made, console: Console) -> None:
+    if made.comparison is not None:
+        console.note(f"{_name(chapter)}: {made.seconds:.1f} s")
+
+
+def _name(chapter: Chapter) -> str:
+    return str(getattr(chapter, "__name__", "chapter"))
+
+
+def _processors() -> int:
+    """Processors that this process may use, two at most: more would gain little and hold more memory."""
+    return min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+__all__ = ["CHAPTERS", "Settings", "write"]

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from pellucid.core.comparison import Comparison
 from pellucid.core.scores import Cell
 from pellucid.reporting import (
@@ -161,8 +163,9 @@ def _best(comparison: Comparison) -> list[Sentence]:
         field = [
             c for c in scores.cells if c.metric == metric and c.measured and not c.control and math.isfinite(c.mean)
         ]
+        field = [c for c in field if not c.matched]  # no method is praised for the criterion that it optimises
         field.sort(key=lambda cell: -cell.better * cell.mean)
-        if len(field) < 2:
+        if len(field) < 2 or np.isfinite(field[0].values).sum() < figures.FEWEST_ROWS:
             continue
         test = next((t for t in comparison.test_rows if t["method"] == field[0].method and t["metric"] == metric), None)
         found.append(
@@ -171,7 +174,7 @@ def _best(comparison: Comparison) -> list[Sentence]:
                 family=_family(family),
                 best=_name(field[0].method),
                 chance=_chance(test),
-                lead=_margin(field[0], field[1]),
+                lead=_margin(field[0], field[1:]),
             )
         )
     return found
@@ -213,16 +216,21 @@ def _chance(test: Mapping[str, Any] | None) -> Sentence:
     return say(", yet not clearly better than [[random|random control]] order: {gap}", gap=gap)
 
 
-def _margin(first: Cell, second: Cell) -> Sentence:
-    mean, low, high = figures.paired_interval(first.better * (first.values - second.values))
-    name = _name(second.method)
+def _margin(first: Cell, others: list[Cell]) -> Sentence:
+    """By how much the best leads the next, and which others cannot be told from it either."""
+    gaps = {c.method: figures.paired_interval(first.better * (first.values - c.values)) for c in others}
+    mean, low, high = gaps[others[0].method]
+    name = _name(others[0].method)
     if not math.isfinite(low):
         return say("the next is {name}", name=name)
     shown = numerals.estimate(mean, low, high)
     gap = f"{shown[0]}, {shown[1]} to {shown[2]}"
+    level = [_name(c.method) for c in others[1:] if gaps[c.method][1] <= 0]
+    rest = say(", and over {names} too", names=joined(level)) if level else ()
     if low > 0:
-        return say("its lead over {name} ({gap}) is more than luck", name=name, gap=gap)
-    return say("its lead over {name} ({gap}) may be luck", name=name, gap=gap)
+        luck = say("; over {names} it may be luck", names=joined(level)) if level else ()
+        return say("its lead over {name} ({gap}) is more than luck{luck}", name=name, gap=gap, luck=luck)
+    return say("its lead over {name} ({gap}){rest} may be luck", name=name, gap=gap, rest=rest)
 
 
 def _contradiction(comparison: Comparison, chapter: str) -> Sentence | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pellucid.core.comparison import Comparison
-from pellucid.reporting import belief, contradictions, gallery, numerals, provenance, ranking, trust
+from pellucid.reporting import belief, contradictions, features, gallery, numerals, provenance, ranking, trust
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,10 @@ SECTIONS = (
     Section("leaderboard", 2, "Which is better"),
     Section("contradictions", 3, "Who contradicts whom"),
     Section("checks", 4, "Checks"),
-    Section("making", 5, "How this was made"),
+    Section("tables", 5, "Feature by feature"),
+    Section("making", 6, "How this was made"),
 )
+"""All there can be, in order; a chapter that lacks one counts on without it."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,20 @@ class Chapter:
     curves: tuple[ranking.Curves, ...]
     contradictions: contradictions.Contradictions | None
     trial: trust.Trial | None
+    tables: features.Tables | None
+    unjudged: str
     provenance: provenance.Provenance
+
+    @property
+    def sections(self) -> tuple[Section, ...]:
+        """The headings of this chapter."""
+        there = [section for section in SECTIONS if section.key != "tables" or self.tables is not None]
+        return tuple(Section(section.key, i + 1, section.title) for i, section in enumerate(there))
+
+    @property
+    def number(self) -> dict[str, int]:
+        """The number of each section."""
+        return {section.key: section.number for section in self.sections}
 
     @property
     def drawn(self) -> tuple[ranking.Line, ...]:
@@ -76,5 +91,7 @@ def chapter(comparison: Comparison, number: int) -> Chapter:
         ranking.curves(comparison),
         contradictions.contradictions(comparison, key),
         trust.trial(comparison, key),
+        features.tables(comparison),
+        str(comparison.about.get("unjudged", "")),
         made,
     )

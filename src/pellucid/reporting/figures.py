@@ -14,6 +14,8 @@ from pellucid.reporting import numerals
 Array = np.ndarray[Any, Any]
 
 PANEL_WIDTH, PANEL_HEIGHT = 120.0, 78.0
+FEWEST_ROWS = 3
+"""Rows from which an interval is drawn or a method called the best."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def dot(axis: Axis, mean: float, low: float, high: float, mark: float = math.nan
 
 @dataclass(frozen=True)
 class Band:
-    """A mean curve and its 95 % band as point lists of an SVG; the band is empty for a single row."""
+    """A mean curve and its 95 % band as point lists of an SVG; the band is empty under three rows."""
 
     line: str
     band: str
@@ -79,7 +81,8 @@ class Tick:
 
 
 def mean_and_band(curve: Array) -> tuple[Array, Array, Array]:
-    """Mean over rows of curves (B, F) and its 95 % t-interval, each (F,); the interval is NaN for a single row."""
+    """Mean over rows of curves (B, F) and its 95 % t-interval, each (F,); with fewer than three rows it is NaN (that of
+    two is 13 times their standard error, and says nothing)."""
     from scipy.special import stdtrit
 
     finite = np.isfinite(curve)
@@ -87,13 +90,13 @@ def mean_and_band(curve: Array) -> tuple[Array, Array, Array]:
     safe = np.where(finite, curve, 0.0)
     mean = np.divide(safe.sum(0), rows, out=np.full(curve.shape[1], np.nan), where=rows > 0)
     squares = np.where(finite, (curve - mean) ** 2, 0.0).sum(0)
-    variance = np.divide(squares, rows - 1, out=np.full(len(mean), np.nan), where=rows > 1)
+    variance = np.divide(squares, rows - 1, out=np.full(len(mean), np.nan), where=rows >= FEWEST_ROWS)
     reach = stdtrit(np.maximum(rows - 1, 1), 0.975) * np.sqrt(variance / np.maximum(rows, 1))
     return mean, mean - reach, mean + reach
 
 
 def paired_interval(difference: Array) -> tuple[float, float, float]:
-    """Mean of paired differences (B,) and its 95 % t-interval; NaN bounds under two rows."""
+    """Mean of paired differences (B,) and its 95 % t-interval; NaN bounds under three rows."""
     finite = difference[np.isfinite(difference)]
     if len(finite) == 0:
         return math.nan, math.nan, math.nan

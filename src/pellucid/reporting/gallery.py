@@ -13,6 +13,8 @@ from pellucid.reporting.references import display
 
 SHOWN = 12
 """Inputs in a gallery at most; of a hundred digits the first dozen are seen, and the page says so."""
+SHOWN_BARS = 6
+"""Of a table: a row of bars for each method takes more reading than a row of pictures."""
 TOP = 5
 
 
@@ -83,8 +85,9 @@ def gallery(comparison: Comparison, anchor: str) -> Gallery | None:
     if not explanations:
         return None
     total = max(len(e) for e in explanations.values())
-    rows = tuple(row(comparison, i, f"{anchor}-input-{i + 1}") for i in range(min(total, SHOWN)))
     kinds = {surfaces.kind(e) for e in explanations.values()}
+    most = SHOWN_BARS if kinds == {"bars"} else SHOWN
+    rows = tuple(row(comparison, i, f"{anchor}-input-{i + 1}") for i in range(min(total, most)))
     return Gallery("image" if "image" in kinds else min(kinds), tuple(explanations), rows, total)
 
 
@@ -128,7 +131,8 @@ def tile(method: str, e: Explanation, index: int, features: tuple[str, ...], sub
     if scale == 0:
         note = note or "zero everywhere"
     picture = pictures.signed(values if kind == "image" else values[None], scale)
-    return Tile(method, title, f"{title} for {subject}: {said}.", f"±{numerals.figure(scale)}", picture, note=note)
+    shown = surfaces.scale_words(e, index, scale)
+    return Tile(method, title, f"{title} for {subject}: {said}.", shown, picture, note=note)
 
 
 def _bar_tile(method: str, e: Explanation, index: int, features: tuple[str, ...], subject: str) -> Tile:

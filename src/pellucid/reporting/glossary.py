@@ -41,6 +41,9 @@ falls early. Lower is better.
 
 completeness: Whether the values add up to the change in the output that they claim to share out. 0 is perfect.
 
+base value: What the model says when every feature is absent, that is, replaced by its stand-in. The values lead from
+there to the output.
+
 residual: By how much the values miss the sum they promise, relative to the change in the output.
 
 exact by construction: The method's values are made to add up, so that checking the sum would prove nothing; it is not

@@ -35,7 +35,6 @@ def page(chapters: Sequence[Comparison], title: str | None = None) -> str:
     text: str = template.render(
         title=title or (made[0].title if len(made) == 1 else "Explanations, and which to believe"),
         chapters=made,
-        sections=chapter.SECTIONS,
         tokens=palette.TOKENS,
         ends={"plus": palette.POSITIVE, "minus": palette.NEGATIVE, "zero": palette.ZERO, "wash": palette.WASH},
         terms=glossary.TERMS,

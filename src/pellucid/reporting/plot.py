@@ -75,7 +75,9 @@ def maps(
         for ax, (label, e) in zip(axes[1:], named.items(), strict=True):
             _map(ax, e, i, overlay)
             ax.set_title(
-                f"{display(label)}\n±{numerals.figure(palette.limit(surfaces.flat_map(e, i)))}", fontsize=9, color=_INK
+                f"{display(label)}\n{surfaces.scale_words(e, i, palette.limit(surfaces.flat_map(e, i)))}",
+                fontsize=9,
+                color=_INK,
             )
     _key(figure, grid)
     return figure

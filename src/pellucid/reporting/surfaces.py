@@ -47,10 +47,26 @@ def shown_output(e: Explanation, row: int) -> int | None:
 
 
 def flat_map(e: Explanation, row: int) -> Array:
-    """The signed map of one row, (H, W) or (T,), float64; of several outputs the largest."""
+    """The signed map of one row around its level, (H, W) or (T,), float64; of several outputs the largest."""
     values = e[row].map()[0]
     output = shown_output(e, row)
-    return np.asarray(values if output is None else values[..., output], dtype=np.float64)
+    return np.asarray(values if output is None else values[..., output], dtype=np.float64) - level(e, row)
+
+
+def level(e: Explanation, row: int) -> float:
+    """What a map is drawn around: 0, but for mean outputs under random masks (RISE) the mean over all masks, without
+    which every place would look the same."""
+    mean = e.details.get("mean_output")
+    if mean is None:
+        return 0.0
+    one, output = np.asarray(mean)[row], shown_output(e, row)
+    return float(one if output is None else one[output])
+
+
+def scale_words(e: Explanation, row: int, scale: float) -> str:
+    """The scale of a map as it is printed under it."""
+    around = level(e, row)
+    return f"±{numerals.figure(scale)}" + (f" around {numerals.figure(around)}" if around else "")
 
 
 def bars(e: Explanation, row: int, count: int = MOST_BARS, names: tuple[str, ...] | None = None) -> Bars:

@@ -7,6 +7,7 @@ import numpy as np
 from pellucid.core.errors import BadInput
 from pellucid.core.explanation import Explanation
 from pellucid.reporting import numerals, palette, surfaces
+from pellucid.reporting.features import rank, stacked
 from pellucid.reporting.plot import Drawing, hexadecimal, quiet
 from pellucid.reporting.references import display
 
@@ -79,8 +80,8 @@ def beeswarm(e: Explanation, count: int = MOST_FEATURES) -> Drawing:
     ax = figure.subplots()
     reach = float(np.abs(values[:, order]).max()) or 1.0
     for place, feature in enumerate(order):
-        height = _stacked(values[:, feature], reach)
-        level = np.full(len(e), 0.5) if data is None else _rank(data[:, feature])
+        height = stacked(values[:, feature], reach)
+        level = np.full(len(e), 0.5) if data is None else rank(data[:, feature])
         shades = [_shade(float(one)) for one in level]
         ax.scatter(values[:, feature], place - height, s=12, c=shades, linewidths=0)
     ax.axvline(0, color=_SOFT, linewidth=0.8)
@@ -154,23 +155,6 @@ def _row(e: Explanation, row: int) -> int:
     if not -len(e) <= row < len(e):
         raise BadInput(f"plot: row {row} is out of range; the explanation has {len(e)} rows")
     return row % len(e)
-
-
-def _stacked(values: palette.Array, reach: float) -> palette.Array:
-    """Heights (B,) in -0.38..0.38: the dots of one bin are stacked around the line, alternately up and down."""
-    bins = np.round(values / reach * 40).astype(int)
-    height = np.zeros(len(values))
-    for one in np.unique(bins):
-        here = np.flatnonzero(bins == one)
-        place = np.arange(len(here))
-        height[here] = np.where(place % 2, 1, -1) * ((place + 1) // 2)
-    return height * min(0.09, 0.38 / max(1.0, float(np.abs(height).max())))
-
-
-def _rank(column: palette.Array) -> palette.Array:
-    """Ranks scaled to 0..1; a constant column is in the middle."""
-    levels, back = np.unique(column, return_inverse=True)
-    return np.full(len(column), 0.5) if len(levels) < 2 else back / (len(levels) - 1)
 
 
 def _shade(level: float) -> tuple[float, float, float]:
