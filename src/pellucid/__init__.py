@@ -33,6 +33,7 @@ _HOME = {
     "load": "core.archive",
     "play": "playing",
     "report": "reporting.html",
+    "traverse": "traversing",
     "wrap": "models.wrap",
 }
 _MODULES = {

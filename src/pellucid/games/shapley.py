@@ -74,8 +74,8 @@ class Enumeration:
         for turn in range(index * self._times, min((index + 1) * self._times, self.times)):
             parts = [self._part(board, part, turn, weights) for part in range(self._chunks)]
             found.append(functools.reduce(Sums.merge, parts))
-        values, empties = (torch.stack([sums[name] for sums in found]) for name in ("values", "empty"))
-        return WalkState(Moments.of(values, 0), Moments.of(empties, 0))
+        values = torch.stack([sums["with"] + sums["without"] for sums in found])
+        return WalkState(Moments.of(values, 0), Moments.of(torch.stack([sums["empty"] for sums in found]), 0))
 
     def _part(self, board: Board, index: int, turn: int, weights: Tensor) -> Sums:
         n, start = self.n, index * COALITIONS_PER_CHUNK
@@ -84,14 +84,20 @@ class Enumeration:
         share = weights[s.long(), s.sum(1, keepdim=True)]
         empty = values[:, 0] if index == 0 else torch.zeros_like(values[:, 0])
         board.remember(values, first=index == 0, last=index == self._chunks - 1)
-        return Sums({"values": torch.einsum("mn,bmj->bnj", share, values), "empty": empty})
+        # Coalitions with a player, and without: sums of the same length in the same order, whatever the chunk, so that
+        # they cancel to exactly nothing for a player that makes no difference.
+        sums = [
+            torch.stack([(share[s[:, i] == here, i, None] * values[:, s[:, i] == here]).sum(1) for i in range(n)], 1)
+            for here in (True, False)
+        ]
+        return Sums({"with": sums[0], "without": sums[1], "empty": empty})
 
 
 def enumerated_result(name: str, state: Any) -> Result:
     """The exact answer, of which no standard error is left; from repeated enumerations their mean."""
     if isinstance(state, WalkState):
         return state.result(name, "the background; all coalitions were valued")
-    values, covers = state["values"], "nothing: all coalitions were valued"
+    values, covers = state["with"] + state["without"], "nothing: all coalitions were valued"
     return Result(values, torch.zeros_like(values), covers, state["empty"], details={"exact": True})
 
 
