@@ -31,6 +31,8 @@ from pellucid.models import wrap
 PAIR = (metrics.insertion, metrics.deletion)
 COARSE = (0.0, 0.05, 0.2, 0.45, 1.0)
 """Sizes of a curve on photos: the paper's area from 5 % to 45 %, and both ends."""
+COARSER = (0.0, 0.1, 0.45, 1.0)
+"""Sizes under a second reference, which is there to see whether methods keep their places."""
 FINE = (0.0, 0.05, 0.1, 0.2, 0.3, 0.45, 0.7, 1.0)
 """Sizes of a curve on digits and tables."""
 CLOSE = (0, 1)
@@ -134,7 +136,7 @@ def photos(settings: Settings, progress: Progress | None) -> Comparison | None:
         methods={
             "saliency": methods.saliency(),
             "input_x_gradient": methods.input_x_gradient(),
-            "integrated_gradients": methods.integrated_gradients(steps=16),
+            "integrated_gradients": methods.integrated_gradients(steps=24),
             "smooth_grad": methods.smooth_grad(samples=8),
             "grad_cam": methods.grad_cam(),
         },
@@ -142,7 +144,8 @@ def photos(settings: Settings, progress: Progress | None) -> Comparison | None:
         cells=players.grid(7),
         together=("input_x_gradient", "grad_cam", "feature_ablation, 7 x 7 cells"),
         metrics=[
-            *(metric(reference, grid=7, fractions=COARSE) for reference in ("uniform", "mean") for metric in PAIR),
+            *(metric("uniform", grid=7, fractions=COARSE) for metric in PAIR),
+            *(metric("mean", grid=7, fractions=COARSER) for metric in PAIR),
             metrics.completeness(),
         ],
     )
@@ -164,7 +167,7 @@ def closely(settings: Settings, progress: Progress | None) -> Comparison | None:
         **_rows(examples),
         methods={},
         by_cell={
-            "rise": methods.rise(500, removal="mean"),
+            "rise": methods.rise(450, removal="mean"),
             "lime": methods.lime(300, removal="mean"),
             "occlusion": methods.occlusion(32, 16, "mean"),
             "grad_cam": methods.grad_cam(),
@@ -271,7 +274,7 @@ def _tabular(
         target=tumours.LABELS.index("malignant"),
         metrics=[
             *(metric(reference, fractions=FINE) for reference in (near, typical) for metric in PAIR),
-            metrics.value_error(64, typical),
+            *(metrics.value_error(64, reference) for reference in (near, typical)),
             metrics.completeness(),
         ],
     )

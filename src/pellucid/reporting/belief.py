@@ -173,7 +173,7 @@ def _best(comparison: Comparison) -> list[Sentence]:
                 "Best by {family}: {best}{chance}; {lead}.",
                 family=_family(family),
                 best=_name(field[0].method),
-                chance=_chance(test),
+                chance=_chance(test) or _constant(field[0]),
                 lead=_margin(field[0], field[1:]),
             )
         )
@@ -214,6 +214,19 @@ def _chance(test: Mapping[str, Any] | None) -> Sentence:
     if p is None and low > 0:
         return say(", better than [[random|random control]] order by {gap}", gap=gap)
     return say(", yet not clearly better than [[random|random control]] order: {gap}", gap=gap)
+
+
+def _constant(best: Cell) -> Sentence:
+    """Whether the best is better than a constant guess, where that is the control."""
+    guess = ranking.CONSTANT.get(best.family)
+    if guess is None:
+        return ()
+    low, high = sorted((best.better * (best.low - guess), best.better * (best.high - guess)))
+    word = "better than" if low > 0 else "worse than" if high < 0 else "not clearly better than"
+    yet = "" if low > 0 else " yet"
+    shown = numerals.figure(best.mean, 2)
+    told = f"{shown}, where the guess scores {guess:g}"
+    return say(",{yet} {word} a constant guess ({told})", yet=yet, word=word, told=told)
 
 
 def _margin(first: Cell, others: list[Cell]) -> Sentence:

@@ -22,7 +22,6 @@ LINES = 8
 """Features of a beeswarm."""
 FEWEST_ROWS = 5
 """Rows under which a beeswarm shows nothing that a row of bars does not."""
-MOST_SWARMS = 4
 SHADES = 5
 CLEAR = 0.5
 """Rank correlation of a feature with its values from which it is said to speak for or against where it is high."""
@@ -72,6 +71,7 @@ class Swarm:
     """A method's values over the rows."""
 
     title: str
+    why: str
     zero: float
     reach: str
     lines: tuple[Line, ...]
@@ -100,7 +100,7 @@ def tables(comparison: Comparison) -> Tables | None:
     first = comparison.explanations[known[0]]
     index, explained = _rows(first)
     falls = () if not adding else _waterfalls(comparison, comparison.explanations[adding[0]])
-    swarms = () if len(index) < FEWEST_ROWS else tuple(_swarm(comparison, m, index) for m in known[:MOST_SWARMS])
+    swarms = () if len(index) < FEWEST_ROWS else _swarms(comparison, (adding or known)[0], known, index)
     if not falls and not swarms:
         return None
     return Tables(display(adding[0]) if adding else "", falls, swarms, explained, len(index), len(first))
@@ -207,7 +207,15 @@ def _step(axis: figures.Axis, name: str, given: str, at: float, value: float, er
     )
 
 
-def _swarm(comparison: Comparison, method: str, index: list[int], count: int = LINES) -> Swarm:
+def _swarms(comparison: Comparison, lead: str, known: list[str], index: list[int]) -> tuple[Swarm, ...]:
+    """The lead, and the method that agrees with it least: others would repeat one of the two."""
+    pairs = [(rho, {a, b} - {lead}) for rho, a, b in contradictions.judged_pairs(comparison) if lead in (a, b)]
+    other = next((m for _, rest in pairs for m in rest if m in known), None)
+    said = {lead: "", other: ", which agrees with it least"}
+    return tuple(_swarm(comparison, m, index, why) for m, why in said.items() if m is not None)
+
+
+def _swarm(comparison: Comparison, method: str, index: list[int], why: str = "", count: int = LINES) -> Swarm:
     e = comparison.explanations[method]
     values, names = np.asarray(e.values[index], dtype=np.float64), surfaces.feature_names(e)
     data = e.data[index].reshape(len(index), -1)
@@ -224,7 +232,7 @@ def _swarm(comparison: Comparison, method: str, index: list[int], count: int = L
     title = display(method)
     said = "; ".join(f"{line.name}: {line.words}" if line.words else line.name for line in lines)
     words = f"{title} over {numerals.plural(len(index), 'row')}, largest mean |value| first. {said}."
-    return Swarm(title, axis.at(0.0), numerals.figure(reach), tuple(lines), known, words)
+    return Swarm(title, why, axis.at(0.0), numerals.figure(reach), tuple(lines), known, words)
 
 
 def _shade(level: float) -> int:

@@ -30,7 +30,8 @@ class Guess:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of one input (or, if not ``known``, what is explained of it), and what is true."""
+    """What the model says of one input (or, if not ``known``, what is explained of it), and what is true;
+    ``elsewhere``: another class than the predicted one is explained."""
 
     says: str
     chance: str
@@ -39,6 +40,7 @@ class Prediction:
     explained: str
     guesses: tuple[Guess, ...]
     known: bool = True
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,9 @@ def predict(comparison: Comparison, e: Explanation, index: int) -> Prediction:
     )
     told = number if column is None or column == best else f"{number} for {class_name(e, column)}"
     truth = None if true is None else class_name(e, true)
-    return Prediction(guesses[0].name, guesses[0].text, truth, true is not None and true != best, told, guesses)
+    other = column is not None and column != best
+    wrong = true is not None and true != best
+    return Prediction(guesses[0].name, guesses[0].text, truth, wrong, told, guesses, elsewhere=other)
 
 
 def explained(e: Explanation, index: int) -> str:

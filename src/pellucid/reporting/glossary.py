@@ -39,6 +39,9 @@ right, the model's score comes back early. Higher is better.
 deletion: The positions a method ranks first are taken away, step by step. If the method is right, the model's score
 falls early. Lower is better.
 
+value error: How far the values, added up, miss the model's output when any features are taken away, relative to the
+best constant guess. 0 is perfect, 1 no better than that guess. Lower is better.
+
 completeness: Whether the values add up to the change in the output that they claim to share out. 0 is perfect.
 
 base value: What the model says when every feature is absent, that is, replaced by its stand-in. The values lead from

@@ -142,16 +142,24 @@ def column(scores: Scores, metric: str) -> Column:
 
 def _axis(scores: Scores, metric: str) -> figures.Axis:
     cells = [cell for cell in scores.cells if cell.metric == metric]
-    return figures.Axis.around(value for cell in cells for value in (cell.mean, cell.low, cell.high))
+    constant = CONSTANT.get(cells[0].family)
+    if constant is None:
+        return figures.Axis.around(value for cell in cells for value in (cell.mean, cell.low, cell.high))
+    judged = (value for cell in cells if not cell.control for value in (cell.mean, cell.low, cell.high))
+    return figures.Axis.around((constant, *judged))
 
 
 def _entry(scores: Scores, c: Column, cell: Cell | None, axis: figures.Axis, test: Mapping[str, Any] | None) -> Entry:
     if cell is None or not cell.measured or not math.isfinite(cell.mean):
         note = "not measured" if cell is None else "no finite figure" if cell.measured else cell.status
         return Entry(c.metric, "", "", None, cell is not None and cell.matched, False, note, math.nan, "")
+    constant = CONSTANT.get(cell.family)
+    if constant is not None and cell.control:
+        return Entry(c.metric, "", "", None, False, False, f"{constant:g}: a constant guess", math.nan, "")
     mean, low, high = numerals.estimate(cell.mean, cell.low, cell.high)
     chance = control_cell(scores, cell.metric)
     mark = math.nan if chance is None or cell.control else chance.mean
+    mark = mark if constant is None else constant
     joint = "–" if cell.low >= 0 else " to "  # a dash beside a minus sign misleads
     spread = f"{low}{joint}{high}" if math.isfinite(cell.low) and math.isfinite(cell.high) else "one input: no interval"
     if math.isfinite(cell.low) and cell.low == cell.high:
@@ -170,6 +178,10 @@ def against_random(test: Mapping[str, Any] | None) -> str:
     mean, low, high = numerals.estimate(*(float(test.get(name, math.nan)) for name in ("better_by", "low", "high")))
     p = numerals.probability(test.get("p_wilcoxon_holm"))
     return f"{mean} ({low} to {high}{'; ' + p if p else ''})"
+
+
+CONSTANT = {"value_error": 1.0}
+"""What a constant guess scores, where a random order cannot be the control since heights count, not places."""
 
 
 def control_cell(scores: Scores, metric: str) -> Cell | None:
