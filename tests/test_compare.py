@@ -398,7 +398,7 @@ def test_the_control_is_the_mean_over_draws(no_digits):
     e = pellucid.explain(model, x, "random_attribution")
     question = comparing.ask(pellucid.wrap(model), x, None, None, None, 0, Run())
     asked = {"one": metrics.insertion(0.0)}
-    control = comparing._control(question, {"e": e}, asked, 0, Run())["e", "one"]
+    control = comparing._control(question, {"e": e}, asked, 0, Run())[0]["e", "one"]
     single = pellucid.evaluate(model, e, metrics.insertion(0.0)).cells[0].values
     assert control.shape == (400,)
     assert control.var() == pytest.approx(single.var() / 10, rel=0.25)

@@ -25,7 +25,7 @@ from pellucid.core.model import Model
 from pellucid.core.players import Players
 from pellucid.core.question import Question
 from pellucid.core.removal import Removal
-from pellucid.core.scores import Scores
+from pellucid.core.scores import Cell, Scores
 from pellucid.core.target import Target
 from pellucid.core.verdict import Disagreement
 from pellucid.evaluating import check_outputs, judge, labels_of, pick_metrics
@@ -91,7 +91,7 @@ def compare(
         with untouched(), question.executor.measured(question.model.device):
             check_outputs(question, explanations)
             found = Scores(tuple(judge(question, explanations, chosen, seed, run)), int(seed), {}, versions())
-            control = _control(question, explanations, chosen, seed, run)
+            control, gaps = _control(question, explanations, chosen, seed, run)
             evidence = Evidence(wrapped, batch, question, explanations, wanted, chosen, found, control, seed, run)
             verdicts = decide(evidence)
             probabilities = _probabilities(question)
@@ -99,7 +99,7 @@ def compare(
         comparison = Comparison(
             explanations=explanations,
             scores=found,
-            test_rows=tuple(_tests(found, control)),
+            test_rows=tuple(_tests(found, control, gaps)),
             agreement=_agreement({label: cells(e, 4 * GRID).scores.numpy() for label, e in explanations.items()}),
             decided=tuple(verdicts),
             about={"model": wrapped.name, "seed": int(seed), **(dict(about) if about else {})},
@@ -236,13 +236,14 @@ def _explanations(
 
 def _control(
     question: Question, explanations: Mapping[str, Explanation], metrics: Mapping[str, Metric], seed: int, run: Run
-) -> dict[tuple[str, str], np.ndarray]:
+) -> tuple[dict[tuple[str, str], np.ndarray], dict[tuple[str, str], np.ndarray]]:
     """For each metric, the mean score of random orders in each row, (B,), by label of the method whose units they
-    order."""
+    order; and, where attacks are scored, the mean gap likewise."""
     found: dict[tuple[str, str], np.ndarray] = {}
+    gaps: dict[tuple[str, str], np.ndarray] = {}
     quiet = replace(run, progress=None)
     for name, metric in metrics.items():
-        by_units: dict[str, np.ndarray] = {}
+        by_units: dict[str, list[Cell]] = {}
         for label, e in explanations.items():
             units = metric.units(e)
             if units is None:
@@ -250,10 +251,12 @@ def _control(
             key = str(plain(units.players.labels))
             if key not in by_units:
                 draws = {f"draw {d}": _random(e, units.players, seed, d) for d in range(CONTROL_DRAWS)}
-                cells = judge(question, draws, {name: metric}, seed, quiet)
-                by_units[key] = np.mean([cell.values for cell in cells], axis=0)
-            found[label, name] = by_units[key]
-    return found
+                by_units[key] = judge(question, draws, {name: metric}, seed, quiet)
+            found[label, name] = np.mean([cell.values for cell in by_units[key]], axis=0)
+            known = [cell.gap for cell in by_units[key] if cell.gap is not None]
+            if known:
+                gaps[label, name] = np.mean(known, axis=0)
+    return found, gaps
 
 
 def _random(like: Explanation, units: Players, seed: int, draw: int) -> Explanation:
@@ -278,9 +281,11 @@ def _random(like: Explanation, units: Players, seed: int, draw: int) -> Explanat
     )
 
 
-def _tests(scores: Scores, control: Mapping[tuple[str, str], np.ndarray]) -> list[dict[str, Any]]:
+def _tests(
+    scores: Scores, control: Mapping[tuple[str, str], np.ndarray], gaps: Mapping[tuple[str, str], np.ndarray]
+) -> list[dict[str, Any]]:
     """Paired differences from the control, positive = better than random, with Holm's correction over all tests
-    made."""
+    made; a difference that better attacks could turn round is noted."""
     rows: list[dict[str, Any]] = []
     for cell in scores.cells:
         if not cell.measured or (cell.method, cell.metric) not in control or cell.control:
@@ -297,16 +302,23 @@ def _tests(scores: Scores, control: Mapping[tuple[str, str], np.ndarray]) -> lis
                 "p_wilcoxon": difference.p_wilcoxon,
                 "p_t": difference.p_t,
                 "matched": cell.matched,
+                "note": _gap_note(cell, difference.mean, gaps.get((cell.method, cell.metric))),
             }
         )
     for name in ("p_wilcoxon", "p_t"):
         for row, p in zip(rows, holm([row[name] for row in rows]), strict=True):
             row[f"{name}_holm"] = p
     for row in rows:
-        row["note"] = (
-            "" if row["p_wilcoxon"] is not None else "fewer than 12 rows: interval only, a test could not be trusted"
-        )
+        few = row["p_wilcoxon"] is None
+        said = ["fewer than 12 rows: interval only, a test could not be trusted" if few else "", row["note"]]
+        row["note"] = "; ".join(filter(None, said))
     return rows
+
+
+def _gap_note(cell: Cell, difference: float, control: np.ndarray | None) -> str:
+    if cell.gap is None or control is None or abs(difference) > np.nanmean(cell.gap + control):
+        return ""
+    return "within what better attacks might change"
 
 
 def _agreement(scores: Mapping[str, np.ndarray]) -> Disagreement:

@@ -221,16 +221,19 @@ def _cell(explanation: Explanation, metric: Metric, marks: list[Marks] | None, s
         fractions=None if whole.fractions is None else whole.fractions.numpy(),
         curve=None if whole.curve is None else whole.curve.double().numpy(),
         points=None if whole.points is None else whole.points.numpy(),
+        censored=None if whole.censored is None else whole.censored.numpy(),
+        gap=None if whole.gap is None else whole.gap.numpy(),
         **common,
     )
 
 
 def join(marks: list[Marks]) -> Marks:
     """Marks of consecutive blocks of rows as one."""
-    first = marks[0]
-    return replace(
-        first,
-        values=torch.cat([m.values for m in marks]),
-        curve=None if first.curve is None else torch.cat([m.curve for m in marks if m.curve is not None]),
-        points=None if first.points is None else torch.cat([m.points for m in marks if m.points is not None]),
-    )
+
+
+    def rows(name: str) -> torch.Tensor | None:
+        parts = [getattr(m, name) for m in marks]
+        return None if parts[0] is None else torch.cat(parts)
+
+    each = {name: rows(name) for name in ("curve", "points", "censored", "gap")}
+    return replace(marks[0], values=torch.cat([m.values for m in marks]), **each)

@@ -22,6 +22,8 @@ class Cell:
     ``metric`` is the full label ("insertion, uniform reference, 7 x 7 patches"); ``family`` its recipe ("insertion").
     ``values`` (B,); ``mean`` with a 95 % interval ``low``..``high`` over rows. ``fractions`` (F,) and ``curve`` (B, F)
     where the score is an area; then ``points`` (B,) is the area in the paper's percent points (5 % to 45 %).
+    ``censored`` (B,) is the share of a row's sets that no attack succeeded on, and ``gap`` (B,) how far its attacks may
+    be from better ones, where radii are scored.
     ``matched`` marks a reference that is the method's own baseline. ``status`` is "measured", or says in words why
     there is no number. ``control`` marks a trivial control.
     """
@@ -44,6 +46,8 @@ class Cell:
     status: str = "measured"
     control: bool = False
     forwards: int = 0
+    censored: Array | None = None
+    gap: Array | None = None
 
     @property
     def measured(self) -> bool:
@@ -85,9 +89,14 @@ class Scores:
     @property
     def table(self) -> pd.DataFrame:
         """One line for each (method, metric): mean, 95 % interval over rows, direction, rows, area in points, matched,
-        status."""
+        status.
+
+        Where radii are scored, ``censored`` is the share of sets that no attack succeeded on, and ``within_gap`` says
+        that another method of the metric is so near that better attacks could change their order.
+        """
         import pandas as pd
 
+        near = self._within_gap()
         return pd.DataFrame(
             [
                 {
@@ -105,10 +114,24 @@ class Scores:
                     "matched": cell.matched,
                     "status": cell.status,
                     "forwards": cell.forwards,
+                    "censored": np.nan if cell.censored is None else float(np.mean(cell.censored)),
+                    "within_gap": (cell.method, cell.metric) in near,
                 }
                 for cell in self.cells
             ]
         )
+
+    def _within_gap(self) -> set[tuple[str, str]]:
+        """Cells whose mean differs from another one's of the same metric by no more than both gaps."""
+        near = set()
+        known = [cell for cell in self.cells if cell.measured and cell.gap is not None]
+        for a in known:
+            for b in known:
+                if a is b or a.metric != b.metric or a.gap is None or b.gap is None:
+                    continue
+                if abs(np.nanmean(a.values - b.values)) <= np.nanmean(a.gap + b.gap):
+                    near.add((a.method, a.metric))
+        return near
 
     def summary(self) -> pd.DataFrame:
         """The table with the best method of each metric first, and its rank there."""

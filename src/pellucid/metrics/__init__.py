@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from pellucid.attack.problem import Attack
+from pellucid.attack.radius import pick
 from pellucid.core import removal as absence
 from pellucid.metrics.additivity import Infidelity, Prediction, SensitivityN
 from pellucid.metrics.completeness import Completeness
 from pellucid.metrics.metric import Metric
 from pellucid.metrics.perturbation import FRACTIONS, Deletion, Insertion
+from pellucid.metrics.robustness import Irrelevant, Relevant
 
 
 def insertion(
@@ -92,7 +96,68 @@ def infidelity(samples: int = 128, removal: Any = 0.0, grid: int | None = None) 
     return Infidelity(samples, absence.of(removal), grid)
 
 
-CATALOGUE = (insertion, deletion, completeness, value_error, sensitivity_n, infidelity)
+def robustness_irrelevant(
+    fractions: tuple[float, ...] | None = None,
+    grid: int | None = None,
+    norm: float = 2,
+    against: Any = None,
+    method: Attack | Sequence[Attack] | None = None,
+) -> Metric:
+    """With the features that a method ranks first held fixed, how large must a change of the others be?
+
+    The mean, over K = 5 %, 10 %, ..., 45 % of the features (1 to 5 of at most 20), of the smallest ||δ|| that changes
+    the prediction while the top K may not move; higher is better. It is the predicted class that is changed, right or
+    wrong, whatever was explained; ``against``: the class to be reached instead, for all rows or one for each.
+    ``points``: area with the axis in percent points (in features where they are few). ``fractions``: other sizes K/n.
+    ``grid`` as for ``insertion``. ``norm``: 1, 2 or math.inf. ``method``: an attack or several (None:
+    ``attack.minimum_norm()``, confirmed just inside it by ``attack.pgd(restarts=10)``; ``attack.boundary()`` for a
+    model without gradients).
+
+    A set that no attack succeeds on counts as the largest distance that the model's bounds allow its free features
+    (without bounds: 10 times the radius of all features together), and as no less than a larger free set of the same
+    order took; ``censored`` is the share of such sets. What succeeds within a free set succeeds within a larger one, so
+    radii that are found rise with K. ``within_gap`` marks methods so near that better attacks could change their order:
+    how much the later attacks gained on the first, and the last 1 % that they were not asked about. A method that
+    searches for this order is marked as matched. Cost: see the attacks, for each size, row and method; a set is
+    attacked once for all methods. Source: hsieh2021 (Robustness-S̄r), who score with the attack that is searched with,
+    and leave failures out.
+    """
+    return Irrelevant(_sizes(fractions), grid, norm, against, _attacks(method))
+
+
+def robustness_relevant(
+    fractions: tuple[float, ...] | None = None,
+    grid: int | None = None,
+    norm: float = 2,
+    against: Any = None,
+    method: Attack | Sequence[Attack] | None = None,
+) -> Metric:
+    """How small a change of nothing but the features that a method ranks first changes the prediction?
+
+    As ``robustness_irrelevant``, with the top K features the only ones that may move; lower is better, and the curve
+    falls. Cost likewise. Source: hsieh2021 (Robustness-Sr).
+    """
+    return Relevant(_sizes(fractions), grid, norm, against, _attacks(method))
+
+
+def _sizes(fractions: Sequence[float] | None) -> tuple[float, ...] | None:
+    return None if fractions is None else tuple(fractions)
+
+
+def _attacks(method: Attack | Sequence[Attack] | None) -> tuple[Attack, ...] | None:
+    return None if method is None else pick(method, True)
+
+
+CATALOGUE = (
+    insertion,
+    deletion,
+    completeness,
+    value_error,
+    sensitivity_n,
+    infidelity,
+    robustness_irrelevant,
+    robustness_relevant,
+)
 """Every metric recipe."""
 DEFAULT = (insertion, deletion, completeness)
 """What ``evaluate`` asks where nothing is named."""
@@ -104,6 +169,8 @@ __all__ = [
     "deletion",
     "infidelity",
     "insertion",
+    "robustness_irrelevant",
+    "robustness_relevant",
     "sensitivity_n",
     "value_error",
 ]

@@ -108,7 +108,8 @@ class Additivity(Metric):
         if key not in desk.shared:
             s = torch.full((len(units.scores), 1, units.n), float(present))
             desk.shared[key] = self.game(desk, units, seed)(s.to(desk.question.z.device))[:, 0, 0].double().cpu()
-        return desk.shared[key]
+        output: Tensor = desk.shared[key]
+        return output
 
     def parts(self, units: Units, count: int) -> Iterator[range]:
         """0..count in pieces that keep memory small."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -16,12 +16,18 @@ from pellucid.metrics.units import Units
 @dataclass(frozen=True)
 class Marks:
     """A metric's numbers for a block of rows: values (B,), and the curve (B, F) at fractions (F,) they are an area
-    of."""
+    of.
+
+    ``censored`` (B,) is the share of a row's curve where no attack succeeded, ``gap`` (B,) by how much better attacks
+    might still lower the value, as far as two attacks can tell.
+    """
 
     values: Tensor
     fractions: Tensor | None = None
     curve: Tensor | None = None
     points: Tensor | None = None
+    censored: Tensor | None = None
+    gap: Tensor | None = None
 
 
 @dataclass
@@ -30,7 +36,7 @@ class Desk:
     reference)."""
 
     question: Question
-    shared: dict[str, Tensor] = field(default_factory=dict)
+    shared: dict[str, Any] = field(default_factory=dict)
 
 
 class Metric(ABC):

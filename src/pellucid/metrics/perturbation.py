@@ -130,7 +130,8 @@ class Perturbation(Metric):
             if not key:
                 return ends
             desk.shared[key] = ends
-        return desk.shared[key]
+        shared: Tensor = desk.shared[key]
+        return shared
 
 
 @dataclass(frozen=True)
