@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pellucid.attack.boundary import Boundary
 from pellucid.attack.minimum import MinimumNorm
 from pellucid.attack.pgd import PGD
 from pellucid.attack.problem import Attack
@@ -36,4 +37,19 @@ def pgd(
     return PGD(steps, restarts, loss, step, start)
 
 
-__all__ = ["Attack", "Radius", "minimal_radius", "minimum_norm", "pgd"]
+def boundary(budget: int = 1000) -> Attack:
+    """How small a perturbation changes the prediction of a model that gives predictions only: a forest, k nearest
+    neighbours, any callable on numpy?
+
+    Changed predictions are found by moving one feature at a time (a quarter of the budget; three quarters where only
+    one is free, which is then nearly exact) and by random draws, in the box or, without one, ever farther away. The
+    smallest is then reduced: shorter; with random groups of features back at their values, which costs a tree nothing;
+    to the nearest point of the plane whose slope is estimated from up to 64 predictions around it (chen2020); and by
+    random steps sideways and inwards (brendel2018). Where class scores are more than labels, differences of the margin
+    are used, so that a linear model with up to 64 free features is solved in one step. Norms 1, 2 and ∞. Draws are
+    keyed by row and mask. Cost: at most ``budget`` forwards a problem, fewer where three rounds bring less than 0.1 %.
+    """
+    return Boundary(budget)
+
+
+__all__ = ["Attack", "Radius", "boundary", "minimal_radius", "minimum_norm", "pgd"]

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pellucid.attack.boundary import Boundary
 from pellucid.attack.decision import Decision
 from pellucid.attack.geometry import NORMS
 from pellucid.attack.minimum import MinimumNorm
@@ -109,7 +110,7 @@ def minimal_radius(
 def pick(method: Attack | Sequence[Attack] | None, differentiable: bool) -> tuple[Attack, ...]:
     """The attacks to run, in order; by default the one that the model allows."""
     if method is None:
-        return (MinimumNorm(40),)
+        return (MinimumNorm(40) if differentiable else Boundary(1000),)
     attacks = (method,) if isinstance(method, Attack) else tuple(method)
     wrong = [attack for attack in attacks if not isinstance(attack, Attack)]
     if wrong or not attacks:
@@ -190,7 +191,7 @@ def check_bounds(question: Question) -> None:
 def _masks(free: Any, question: Question) -> tuple[Tensor, bool]:
     """Masks (B, M, d) bool on the CPU, and whether one a row was given."""
     shape = tuple(question.z.shape)
-    mask = free.detach().cpu() if isinstance(free, Tensor) else torch.from_numpy(np.asarray(free))
+    mask = free.detach().cpu() if isinstance(free, Tensor) else torch.from_numpy(np.array(free))
     if mask.dtype != torch.bool:
         raise BadInput(f"free must be bool, True where an entry may move; got {mask.dtype}")
     if tuple(mask.shape) == shape[1:]:
