@@ -4,8 +4,10 @@ import functools
 import inspect
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -414,7 +416,7 @@ def test_several_files_are_one_batch(here):
         ("report gone/page.html broken.npz", "'gone' does not exist"),
         ("methods nonsense", "neither a method nor a metric"),
         ("demo --photos 1", "--photos must be 0, or between 2 and 20"),
-        ("demo --photos 0 --digits 0", "nothing to show"),
+        ("demo --photos 0 --digits 0 --tumours 0", "nothing to show"),
         ("demo --out gone/demo", "'gone' does not exist"),
     ],
 )
@@ -472,6 +474,55 @@ def test_explain_writes_what_explain_returns(run, here):
     assert "wrote e.npz" in out
     assert out.count("row 0 ") == 2
     assert made(here) == ["e.npz"]
+
+
+SLOW = """
+import time, torch
+
+class Slow(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.inner = torch.nn.Linear(4, 2)
+
+    def forward(self, x):
+        time.sleep(0.02)
+        with open("calls", "a") as calls:
+            calls.write("x")
+        return torch.tanh(self.inner(x))
+
+def slow():
+    return Slow().eval()
+"""
+
+
+def test_a_killed_explain_goes_on_where_it_was_and_ends_with_the_same_bits(run, here):
+    Path("desk_slow.py").write_text(SLOW)
+    line = "explain desk_slow:slow x.npy -m smooth_grad:samples=96 --target 1 --batch-size 16 --quiet"
+    killed = [sys.executable, "-m", "pellucid.app.cli", *line.split(), "--store", "store", "-o", "e.npz"]
+    source = os.pathsep.join([str(Path(pellucid.__file__).parents[1]), "."])
+    running = subprocess.Popen(killed, env={**os.environ, "PYTHONPATH": source})
+    until = time.monotonic() + 60
+    while len(list(Path("store").rglob("*.npz"))) < 3 and time.monotonic() < until and running.poll() is None:
+        time.sleep(0.01)
+    running.kill()
+    assert running.wait() == -signal.SIGKILL
+    assert not Path("e.npz").exists()
+    kept, before = len(list(Path("store").rglob("*.npz"))), calls()
+    assert run(f"{line} --store store -o e.npz")[0] == 0
+    resumed = calls() - before
+    assert 3 <= kept < len(list(Path("store").rglob("*.npz")))
+    assert run(f"{line} --store other -o f.npz")[0] == 0
+    assert resumed < calls() - before - resumed
+    found, expected = pellucid.load("e.npz"), pellucid.load("f.npz")
+    assert np.array_equal(found.values, expected.values)
+    assert np.array_equal(found.std_error, expected.std_error)
+    assert found.cost["backwards"] == expected.cost["backwards"]
+
+
+def calls():
+    """How often the slow model was called."""
+    return len(Path("calls").read_text())
 
 
 def test_explain_a_table_by_its_columns_and_labels(run):

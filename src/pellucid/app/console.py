@@ -198,7 +198,8 @@ def _print(frame: pd.DataFrame) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in frame.columns:
         numbers = frame[column].dtype.kind in "iuf"
-        table.add_column(Text(str(column)), justify="right" if numbers else "left", overflow="fold")
+        name = column in ("name", "method")  # what one copies is not cut in two
+        table.add_column(Text(str(column)), justify="right" if numbers else "left", overflow="fold", no_wrap=name)
     for row in frame.itertuples(index=False):
         table.add_row(*(Text(_cell(entry)) for entry in row))
     terminal.print(table)

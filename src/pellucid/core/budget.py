@@ -36,8 +36,9 @@ class Run:
 
     ``batch_size`` is the number of model rows in a call (None: a rule on the shapes); ``memory`` a bound in bytes on
     what a call may hold for its backward pass (None: no bound but the batch rule); ``fold`` allows the private
-    BatchNorm-folded copy (None: where it helps); ``progress`` is told after each chunk. ``workers``, ``store`` and
-    ``resume`` are for long jobs.
+    BatchNorm-folded copy (None: where it helps); ``progress`` is told after each chunk. ``workers`` is the number
+    of processes that share the work. ``store`` is a folder that keeps finished chunks, so that a job that was killed
+    goes on where it was. ``resume`` uses what the folder has (else it is made again).
     """
 
     workers: int = 1
