@@ -12,7 +12,7 @@ import pellucid
 from pellucid import BadInput, Unsupported, methods, players
 from tests.reference import nets
 
-SMALL = {"steps": 6, "samples": 6, "budget": 64}  # enough to run, small enough to run often
+SMALL = {"steps": 6, "samples": 6, "budget": 64, "subsets": 40}  # enough to run, small enough to run often
 
 
 @dataclass(frozen=True)

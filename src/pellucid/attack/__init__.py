@@ -15,8 +15,8 @@ def minimum_norm(steps: int = 40) -> Attack:
     It starts at the nearest of the planes on which one of the 9 strongest rivals draws level, within the box, by the
     slopes at the input (croce2020): for a linear model that is the answer. Then it steps along the slope of the margin,
     on a ball that shrinks where the prediction has changed and grows where it has not (rony2019, pintor2021), and
-    bisects towards the input. Norms 1, 2 and ∞. Deterministic. Cost: up to 9 backwards a row, steps forwards and
-    backwards and up to 12 forwards a problem.
+    bisects towards the input. Norms 1, 2 and ∞. The first step is tiny and random, so that a tie of two ways is broken.
+    Cost: up to 9 backwards a row, steps forwards and backwards and up to 12 forwards a problem.
     """
     return MinimumNorm(steps)
 

@@ -24,22 +24,25 @@ class Decision:
 
     ``own`` (B,) is the predicted class; ``goal`` (B,) the class to be reached, or None where any other will do. With
     class scores z, the margin is max_{j ≠ own} z_j - z_own, or z_goal - max_{j ≠ goal} z_j: positive once the
-    prediction has changed. A tie is no change. One column stands for two classes, at 0 (logit) or ½ (probability).
+    prediction has changed. A tie is no change. One column stands for two classes (``binary``), at 0 (logit) or ½
+    (probability).
     """
 
     question: Question
     own: Tensor
     goal: Tensor | None
+    binary: bool = False
 
     @classmethod
     def of(cls, question: Question, against: Any = None) -> Decision:
         """The decisions of a question's rows; ``against``: a class, a label, or one for each row."""
         model = question.model
         plain = replace(question, target=Target("all", "raw"))
-        scores = class_scores(plain.value(question.z, question.every_row()), model.scale, model.name)
+        outputs = plain.value(question.z, question.every_row())
+        scores, binary = class_scores(outputs, model.scale, model.name), outputs.shape[1] == 1
         own = scores.argmax(1)
         if against is None:
-            return cls(question, own, None)
+            return cls(question, own, None, binary)
         labels = model.labels
         if labels is not None and len(labels) == 1 and scores.shape[1] == 2:
             labels = (f"not {labels[0]}", labels[0])
@@ -52,7 +55,7 @@ class Decision:
             raise BadInput(
                 f"row {row} is already predicted as class {int(own[row])}, so nothing has to change; name another class"
             )
-        return cls(question, own, goal)
+        return cls(question, own, goal, binary)
 
     @property
     def bounds(self) -> tuple[float, float] | None:

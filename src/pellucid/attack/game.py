@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,10 +11,10 @@ import torch
 from torch import Tensor
 
 from pellucid.attack.decision import Decision
-from pellucid.attack.problem import Attack
+from pellucid.attack.problem import Attack, Bracket
 from pellucid.attack.radius import check_bounds, check_needs, pick, solve
-from pellucid.core.errors import BadInput
-from pellucid.core.players import Players, positions
+from pellucid.core.errors import BadInput, Unreliable
+from pellucid.core.players import Players, each
 from pellucid.core.question import Question
 
 CRITERIA = ("irrelevant", "relevant")
@@ -24,8 +25,8 @@ class RobustnessGame:
     """v(S) = the smallest radius when only the players outside S may move (criterion "irrelevant", Robustness-S̄r, to be
     maximised) or only those in S (criterion "relevant", Robustness-Sr, to be minimised).
 
-    Where no perturbation was found, v is the largest distance that the box allows all players together, or infinite
-    where there is no box. Entries without a player never move.
+    Where no perturbation was found, v is ``unreachable``: a number, "norm" for ||x||_p, or (None) the largest distance
+    that the box allows all players together, infinite without a box. Entries without a player never move.
     """
 
     question: Question
@@ -33,6 +34,7 @@ class RobustnessGame:
     attacks: Sequence[Attack] | Attack | None = None
     norm: float = 2
     against: Any = None
+    unreachable: float | str | None = None
     players: Players = field(init=False)
     decision: Decision = field(init=False)
     chosen: tuple[Attack, ...] = field(init=False)
@@ -45,8 +47,9 @@ class RobustnessGame:
         self.chosen = pick(self.attacks, question.model.differentiable)
         check_needs(self.chosen, question.model)
         check_bounds(question)
-        self.players = question.players or positions().divide(question.z, question.dims, question.space.names)
+        self.players = question.players or each().divide(question.z, question.dims, question.space.names)
         self.decision = Decision.of(question, self.against)
+        self._say_own()
 
     @property
     def n(self) -> int:
@@ -67,20 +70,51 @@ class RobustnessGame:
         """Radii (B, M, 1) of coalitions s (B, M, n) of zeros and ones."""
         rows, coalitions, _ = s.shape
         self.calls += rows * coalitions
-        labels = (self.players.labels >= 0).reshape(-1, self.question.z[0].numel())
+        radius = torch.cat([part.radius for part in self._brackets(s, self.criterion)]).unflatten(0, (rows, coalitions))
+        return torch.where(radius.isfinite(), radius, self.farthest().unsqueeze(1)).unsqueeze(-1)
+
+    def change(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """The smallest perturbation with only some players (B, n) free, (B, *dims), 0 where none was found; and whether
+        it takes each of them down (+1, its presence matters) or up (-1, its absence does), (B, n)."""
+        z = self.question.z
+        delta = torch.cat([part.delta for part in self._brackets(chosen.to(z).unsqueeze(1), "relevant")])
+        delta = delta.unflatten(1, z.shape[1:])
+        moved = self.players.gather(delta.unsqueeze(-1))[..., 0]
+        return delta, -moved.sign() * chosen
+
+    def _brackets(self, s: Tensor, criterion: str) -> Iterator[Bracket]:
+        owned = (self.players.labels >= 0).reshape(-1, self.question.z[0].numel())
 
         def free(row: Tensor, mask: Tensor) -> Tensor:
             chosen = self.players.take(row).mask(s[row, mask].unsqueeze(1)).flatten(1) > 0.5
-            owned = labels[row if len(labels) > 1 else torch.zeros_like(row)]
-            return (chosen if self.criterion == "relevant" else ~chosen) & owned
+            mine = owned[row if len(owned) > 1 else torch.zeros_like(row)]
+            return (chosen if criterion == "relevant" else ~chosen) & mine
 
-        parts = solve(self.decision, coalitions, free, self.chosen, self.norm)
-        radius = torch.cat([part.radius for part in parts]).unflatten(0, (rows, coalitions))
-        return torch.where(radius.isfinite(), radius, self.farthest().unsqueeze(1)).unsqueeze(-1)
+        return solve(self.decision, s.shape[1], free, self.chosen, self.norm)
+
+    def _say_own(self) -> None:
+        """Say so where the class that was asked about is not the one that was predicted."""
+        columns, own = self.question.columns, self.decision.own
+        if columns is None or self.decision.binary:
+            return
+        other = torch.nonzero(columns != own).reshape(-1)
+        if len(other):
+            row, asked = int(other[0]), int(columns[other[0]])
+            warnings.warn(
+                f"robustness: row {row + self.question.offset} is predicted as class {int(own[row])}, not {asked}; what "
+                f"its predicted class rests on is explained. For 'why not {asked}' name it as against=",
+                Unreliable,
+                stacklevel=2,
+            )
 
     def farthest(self) -> Tensor:
         """The largest distance that the box allows all players together, (B,); infinite without a box."""
         z, bounds = self.question.z.flatten(1), self.decision.bounds
+        if isinstance(self.unreachable, str):
+            norm: Tensor = torch.linalg.vector_norm(z, self.norm, dim=1)
+            return norm
+        if self.unreachable is not None:
+            return z.new_full((len(z),), self.unreachable)
         if bounds is None:
             return z.new_full((len(z),), torch.inf)
         far = torch.maximum((z - bounds[0]).abs(), (bounds[1] - z).abs())

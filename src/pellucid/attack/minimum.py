@@ -15,6 +15,8 @@ from pellucid.core.errors import BadInput
 
 _PATIENCE = 0.05
 """By which share the ball grows or shrinks at first."""
+_NUDGE = 1e-5
+"""Standard deviation of the random step off the input with which the walk starts."""
 _BEYOND = 1e-4
 """How far beyond a plane the search starts, as a share: on it is a tie, which is no change."""
 
@@ -65,7 +67,9 @@ class MinimumNorm(Attack):
         perturbations (N, d) met there, and their sizes (N,)."""
         norm = problem.norm
         dual = {1: math.inf, 2: 2, math.inf: 1}[norm]
-        delta = torch.zeros_like(problem.low)
+        # A little off the input: where two ways are level there (pixels at a bound, ties in a pooling), one is chosen.
+        noise = problem.normal("attack.minimum_norm", problem.low.shape[1])
+        delta = problem.clamp(torch.where(problem.free, _NUDGE * noise, 0))
         radius = problem.low.new_full((len(problem),), torch.inf)
         best = Bracket.unknown(problem)
         for step in range(self.steps):

@@ -25,6 +25,7 @@ from pellucid.methods.mask import meaningful_perturbation, meaningful_perturbati
 from pellucid.methods.perturbation import lime, lime_tabular, occlusion, rise
 from pellucid.methods.removal import feature_ablation
 from pellucid.methods.retraining import shapley_regression_values
+from pellucid.methods.robustness import greedy, greedy_as, greedy_as_released, one_step_banzhaf
 from pellucid.methods.rules import anchors
 from pellucid.methods.surrogates import kernel_shap_lasso, low_order_shap, shapley_interactions
 from pellucid.methods.trees import tree_shap
@@ -66,6 +67,10 @@ CATALOGUE = (
     unary_qii,
     set_qii,
     qii,
+    greedy_as,
+    greedy,
+    one_step_banzhaf,
+    greedy_as_released,
     random_attribution,
 )
 """Every recipe, in the order of the documentation."""
@@ -81,6 +86,9 @@ __all__ = [
     "feature_ablation",
     "grad_cam",
     "grad_cam_plus_plus",
+    "greedy",
+    "greedy_as",
+    "greedy_as_released",
     "input_x_gradient",
     "integrated_gradients",
     "kernel_shap",
@@ -94,6 +102,7 @@ __all__ = [
     "meaningful_perturbation",
     "meaningful_perturbation_as_released",
     "occlusion",
+    "one_step_banzhaf",
     "path_integrated_gradients",
     "permutation_shapley",
     "qii",
