@@ -270,3 +270,13 @@ def test_a_report_is_text_html_and_json():
     assert [m["method"] for m in back["methods"]] == ["saliency", "grad_cam"]
     assert back["methods"][1]["forwards"] is None
     assert back["problems"] == report.problems
+
+
+def test_what_a_call_costs_of_itself_is_not_charged_to_each_row():
+    def slow_to_start(x):
+        time.sleep(0.005)
+        return x[:, :2]
+
+    report = pellucid.check(slow_to_start, torch.rand(6, 3), ["feature_ablation"])
+    assert report.cost["forward_seconds"] < 0.005 / 100  # of calls of 2,048 rows, not of 4
+    assert "digits of a small network" in str(report)
