@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", "docs/tutorial.md", "docs/add-a-method.md"]
+PAGES = [
+    "README.md",
+    "docs/tutorial.md",
+    "docs/tables.md",
+    "docs/time-series.md",
+    "docs/where-methods-fail.md",
+    "docs/add-a-method.md",
+]
 
 
 def blocks(page: str) -> str:
@@ -24,6 +31,14 @@ def test_the_code_of_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch)
     code = blocks(page)
     assert code
     exec(compile(code, page, "exec"), {"__name__": __name__})
+
+
+def test_every_page_with_code_is_run_and_in_the_navigation():
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    for path in sorted((ROOT / "docs").glob("*.md")):
+        assert path.name in navigation
+        if blocks(f"docs/{path.name}"):
+            assert f"docs/{path.name}" in PAGES or path.name == "coming-from.md"
 
 
 def test_links_between_pages_lead_somewhere():
