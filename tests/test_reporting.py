@@ -942,6 +942,18 @@ def test_two_rows_are_not_ranked_and_have_no_band():
     assert text.count("Too few to judge.") == 2
 
 
+def test_rows_are_called_what_the_caller_says():
+    net, x = nn.Linear(3, 2).eval(), torch.rand(3, 3)
+    each = [pellucid.explain(net, x, name) for name in ("saliency", "random_attribution")]
+    scored = [pellucid.metrics.insertion(0.0)]
+    assert pellucid.compare(net, x, each, scored).names is None
+    c = pellucid.compare(net, x, each, scored, about={"names": ["Ada", "Bo", 7]})
+    assert c.names == ("Ada", "Bo", "7")
+    assert "Ada" in page.page([c])
+    with pytest.raises(pellucid.BadInput, match="one name a row, 3 of them; got 2"):
+        pellucid.compare(net, x, each, scored, about={"names": ["Ada", "Bo"]})
+
+
 def test_provenance_is_complete():
     text = whole().text
     for needed in (

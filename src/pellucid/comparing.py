@@ -63,7 +63,7 @@ def compare(
     what applies to the model). ``metrics`` (None: insertion and deletion under two references, one of which is no
     method's own baseline, on a common grid and on each method's own features, and completeness). ``target`` as for
     ``explain``; the predicted class, looked up once, by default. ``about``: words for the report ("title", "data",
-    "model", "command"); ``truth``: the true class of each row, for the report.
+    "model", "command", and "names", one a row); ``truth``: the true class of each row, for the report.
 
     The unit of analysis is the row. Every method is compared with the mean of 10 random orders by paired tests with
     Holm's correction; under 12 rows intervals only. Returns a ``Comparison``: .summary(), .tests(), .disagreement(),
@@ -83,6 +83,7 @@ def compare(
         if question.target.several:
             raise BadInput("compare: several outputs at once cannot be scored; give one target a row")
         classes = None if truth is None else _classes(truth, question)
+        names = _names(about, question)
         wanted = _wanted(question, methods)
         explanations, refused = _explanations(wrapped, batch, wanted, question, seed, run)
         if refused and all(e.details.get("control") for e in explanations.values()):
@@ -105,6 +106,7 @@ def compare(
             about={"model": wrapped.name, "seed": int(seed), **(dict(about) if about else {})},
             probabilities=probabilities,
             truth=classes,
+            names=names,
             warnings=tuple(dict.fromkeys(str(w.message) for w in caught)),
             refused=refused,
         )
@@ -203,6 +205,17 @@ def _classes(truth: Any, question: Question) -> tuple[int, ...]:
     if unknown:
         raise BadInput(f"compare: truth {unknown[0]!r} is not among the labels; have {listing(labels)}")
     return tuple(labels.index(c) if isinstance(c, str) else int(c) for c in given)
+
+
+def _names(about: Mapping[str, Any] | None, question: Question) -> tuple[str, ...] | None:
+    """What the rows are called, if the caller says so."""
+    given = None if about is None else about.get("names")
+    if given is None:
+        return None
+    names, rows = tuple(map(str, [given] if isinstance(given, str) else given)), len(question.z)
+    if len(names) != rows:
+        raise BadInput(f"compare: about['names'] needs one name a row, {rows} of them; got {len(names)}")
+    return names
 
 
 def _explanations(
