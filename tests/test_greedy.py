@@ -174,3 +174,30 @@ def test_what_has_no_decision_or_no_gradient_is_refused_by_name():
         pellucid.explain(
             lambda x: np.stack([x.sum(1), 0 * x.sum(1)], 1), x.numpy(), methods.greedy_as(attack=attack.pgd())
         )
+
+
+def test_a_sparse_counterfactual_of_a_linear_model():
+    """All features: distance m / ||w||. One alone: m / max |w|; a price above the difference makes that the answer."""
+    weights = torch.tensor([3.0, 2.0, 1.0, 0.5], dtype=torch.float64)
+    x = torch.ones(1, 4, dtype=torch.float64)
+    margin = float(weights.sum())
+    dense = pellucid.explain(linear(weights), x, methods.counterfactual_cfx(price=0))
+    np.testing.assert_allclose(dense.values[0], -margin * weights / weights.square().sum(), rtol=1e-3)
+    sparse = pellucid.explain(linear(weights), x, methods.counterfactual_cfx(price=10))
+    np.testing.assert_allclose(sparse.values[0], [-margin / 3, 0, 0, 0], rtol=1e-3)
+    assert sparse.details["changed"][0].tolist() == [True, False, False, False]
+    stuck = pellucid.wrap(lambda x: torch.stack([1 + x[:, 0], 0 * x[:, 0]], 1), scale="logit", bounds=(0.0, 1.0))
+    none = pellucid.explain(stuck, x[:, :2], methods.counterfactual_cfx())
+    assert not none.details["found"][0]
+    assert not none.values.any()
+
+
+def test_a_sparse_counterfactual_of_a_digit_changes_its_class_with_few_pixels():
+    net, digits = data.digits_cnn(), data.digits("test", 3)
+    model = pellucid.wrap(net, bounds=(0.0, 1.0))
+    e = pellucid.explain(model, digits.x, methods.counterfactual_cfx())
+    assert e.details["found"].all()
+    moved = digits.x + torch.from_numpy(e.values).reshape(digits.x.shape)
+    with torch.no_grad():
+        assert bool((net.eval()(moved.clamp(0, 1)).argmax(1) != net(digits.x).argmax(1)).all())
+    assert (e.details["changed"].sum(1) < 200).all()

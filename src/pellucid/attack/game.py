@@ -101,8 +101,8 @@ class RobustnessGame:
         if len(other):
             row, asked = int(other[0]), int(columns[other[0]])
             warnings.warn(
-                f"robustness: row {row + self.question.offset} is predicted as class {int(own[row])}, not {asked}; what "
-                f"its predicted class rests on is explained. For 'why not {asked}' name it as against=",
+                f"robustness: row {row + self.question.offset} is predicted as class {int(own[row])}, not {asked}; "
+                f"what the prediction rests on is explained. For 'why not {asked}' name it as against=",
                 Unreliable,
                 stacklevel=2,
             )

@@ -6,6 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -61,6 +62,12 @@ class Model(ABC):
     kind: str = "torch"
     frame: Frame | None = None
     no_gradient: str = ""
+
+    @cached_property
+    def widths(self) -> dict[tuple[int, ...], int]:
+        """The numbers of outputs K seen so far, by the shape of a row; copies of a model share it once it was asked
+        for."""
+        return {}
 
     @abstractmethod
     def __call__(self, x: Tensor) -> Any:

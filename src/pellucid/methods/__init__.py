@@ -25,7 +25,7 @@ from pellucid.methods.mask import meaningful_perturbation, meaningful_perturbati
 from pellucid.methods.perturbation import lime, lime_tabular, occlusion, rise
 from pellucid.methods.removal import feature_ablation
 from pellucid.methods.retraining import shapley_regression_values
-from pellucid.methods.robustness import greedy, greedy_as, greedy_as_released, one_step_banzhaf
+from pellucid.methods.robustness import counterfactual_cfx, greedy, greedy_as, greedy_as_released, one_step_banzhaf
 from pellucid.methods.rules import anchors
 from pellucid.methods.surrogates import kernel_shap_lasso, low_order_shap, shapley_interactions
 from pellucid.methods.trees import tree_shap
@@ -71,6 +71,7 @@ CATALOGUE = (
     greedy,
     one_step_banzhaf,
     greedy_as_released,
+    counterfactual_cfx,
     random_attribution,
 )
 """Every recipe, in the order of the documentation."""
@@ -80,6 +81,7 @@ __all__ = [
     "anchors",
     "banzhaf",
     "cam",
+    "counterfactual_cfx",
     "counterfactual_grad_cam",
     "exact_shapley",
     "expected_gradients",

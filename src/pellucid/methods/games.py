@@ -33,8 +33,10 @@ def permutation_shapley(budget: int = 2048, tolerance: float | None = None, remo
     φ_i = mean over pairs of orders of v(before i, and i) - v(before i); a pair is averaged before its variance is
     taken. Σ φ is exact by construction. ``budget``: coalitions a row, nobody and everybody included, at least n + 1
     (two pairs, 4 n - 2, for a standard error); all are enumerated when 2^n fits. ``tolerance``: stop a row when its
-    largest standard error, in units of the output, is under it. Unbiased at any budget. Returns values and standard
-    errors (B, n). Cost: budget coalitions a row. Sources: castro2009, mitchell2022.
+    largest standard error, in units of the output, is under it; of a background that is sampled every row is then also
+    valued once (if that is under a tenth of the budget), and what draws share with the value of nobody, whose mean is
+    so known, is regressed out. Unbiased at any budget. Returns values and standard errors (B, n). Cost: budget
+    coalitions a row. Sources: castro2009, mitchell2022.
     """
     return Permutation(budget, absence.of(removal), tolerance)
 

@@ -211,6 +211,7 @@ KNOWN: dict[str, tuple[str, tuple[str, ...]]] = {
     "greedy_as": ("Greedy-AS", ("hsieh2021",)),
     "greedy_as_released": ("Greedy-AS, as released", ("hsieh2021",)),
     "greedy": ("Greedy", ("hsieh2021",)),
+    "counterfactual_cfx": ("Sparse counterfactual", ("hsieh2021",)),
     "one_step_banzhaf": ("One-step Banzhaf", ("hsieh2021",)),
     "random_attribution": ("Random control", ("samek2017",)),
     "random": ("Random control", ("samek2017",)),
