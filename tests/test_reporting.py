@@ -807,11 +807,12 @@ def tabular(rows=9, several=False):
     return x.numpy(), judged(found, rows, probabilities=None, truth=None, about={"title": "Four columns"})
 
 
-def test_waterfall_leads_from_the_base_to_the_output_by_the_values():
+@pytest.mark.parametrize("row", range(4))
+def test_waterfall_leads_from_the_base_to_the_output_by_the_values(row):
     x, c = tabular()
     e = c.explanations["integrated_gradients"]
-    drawn = features.waterfall(c, e, 0, count=3)
-    values = x[0] * np.array([1.0, -2.0, 0.0, 0.5])
+    drawn = features.waterfall(c, e, row, count=3)
+    values = x[row] * np.array([1.0, -2.0, 0.0, 0.5])
     order = np.argsort(-np.abs(values))
     assert [step.name for step in drawn.steps] == [*("abcd"[i] for i in order[:2]), "2 others"]
     assert [step.positive for step in drawn.steps[:2]] == [values[i] > 0 for i in order[:2]]
