@@ -43,7 +43,7 @@ class Method(ABC):
     "global"; ``access`` "gradients", "layers" or "predictions"; ``stage`` "post-hoc" or "intrinsic"; ``ranking``
     "signed" (large positive values matter most) or "absolute"; ``reduction`` over channels "sum" or "sum of absolute
     values"; ``promise`` what its values must satisfy ("completeness", "completeness by construction" or None);
-    ``averaged`` whether gradients are averaged over a path, so that the folded copy of the model may be used;
+    ``averaged`` whether values come from many evaluations, so that the faster copy of the model is worth its making;
     ``control`` marks a trivial control.
     """
 

@@ -64,6 +64,7 @@ class Coalitional(Method):
 
     removal: Removal
     access: ClassVar[str] = "predictions"
+    averaged: ClassVar[bool] = True
 
     def board(self, question: Question) -> Board:
         """The removal game of a question."""

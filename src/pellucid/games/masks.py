@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,7 +37,6 @@ class Masks(Coalitional):
     keep: float
     removal: Removal
     name: str = "rise"
-    averaged: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for what, number in (("budget", self.budget), ("cells", self.cells)):

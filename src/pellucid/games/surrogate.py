@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,7 +50,6 @@ class Lime(Coalitional):
     distance: str
     removal: Removal
     name: str = "lime"
-    averaged: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_settings(self.name, self.budget, self.width, self.alpha)

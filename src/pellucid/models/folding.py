@@ -15,7 +15,7 @@ TOLERANCE = 1e-4
 
 
 def folded(module: nn.Module, x: Tensor) -> nn.Module | None:
-    """The faster copy, or None where there is nothing to fold or the copy's outputs differ by more than rounding.
+    """The faster copy, or None where there is no convolution or the copy's outputs differ by more than rounding.
 
     Pairs are found by running ``x`` once: a BatchNorm whose input is the very tensor that a convolution returned.
     Whether that tensor is used elsewhere cannot be seen from outside, so the copy is compared with the original before
@@ -25,9 +25,9 @@ def folded(module: nn.Module, x: Tensor) -> nn.Module | None:
         return None
     try:
         twin = copy.deepcopy(module)
-        pairs = _pairs(twin, x)
-        if not pairs:
+        if not any(isinstance(child, nn.Conv2d) for child in twin.modules()):
             return None
+        pairs = _pairs(twin, x)
         parents = {child: (parent, name) for parent in twin.modules() for name, child in parent.named_children()}
         for conv, norm in pairs:
             for old, new in ((conv, fuse_conv_bn_eval(conv, norm)), (norm, nn.Identity())):
