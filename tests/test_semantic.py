@@ -312,3 +312,29 @@ def test_a_traversal_asks_for_what_it_can_show(change, words):
     given = {"x": SPRITES.x[:1], "steps": 3} | change
     with pytest.raises(BadInput, match=words):
         pellucid.traverse(RULE, given["x"], CODEC, SPRITES.x[1:9], steps=given["steps"])
+
+
+def products(x):
+    """Three numbers of five columns, the last of which is not read; products alone, so that equal rows are equal."""
+    return torch.stack([x[:, 0] * x[:, 1] * x[:, 2], x[:, 2] * x[:, 3], x[:, 0] * x[:, 0] - x[:, 3]], 1)
+
+
+def test_towards_a_tolerance_the_known_worth_of_nobody_is_used():
+    x, background = (torch.randn(rows, 5, generator=GENERATOR, dtype=torch.float64) for rows in (2, 40))
+    truth = pellucid.explain(products, x, methods.exact_shapley(removal.marginal(background)), "all")
+    there = removal.marginal(background, draws=1)
+    method = methods.permutation_shapley(50_000, tolerance=0.05, removal=there)
+    scores = []
+    for seed in range(12):
+        e = pellucid.explain(products, x, method, "all", seed=seed)
+        assert e.std_error.max() <= 0.05
+        assert e.residual.max() < 1e-12
+        assert np.allclose(e.base_values, truth.base_values, atol=1e-14)  # exact, though stand-ins are drawn
+        assert (e.values[:, 4] == 0).all()
+        assert (e.std_error[:, 4] == 0).all()
+        error = np.where(e.std_error > 1e-12, e.std_error, np.inf)  # a single column's share is known exactly
+        scores.append((e.values - truth.values) / error)
+    # balanced passes over the background leave less than independent draws, for which the errors are
+    assert 0.2 < np.sqrt(np.mean(np.square([score[np.abs(score) > 0] for score in scores]))) < 1.2
+    plain = methods.permutation_shapley(e.cost["forwards"] // 2, removal=there)
+    assert pellucid.explain(products, x, plain, "all").std_error.max() > 1.15 * 0.05  # as much work without it

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pellucid.core.players import Players, each
 from pellucid.core.question import Question
-from pellucid.core.removal import Removal
+from pellucid.core.removal import Marginal, Removal
 
 
 @dataclass
@@ -59,6 +59,24 @@ class RemovalGame:
             total = torch.cat(question.executor.map(work, rows * coalitions, each=len(block))) + total
         values: Tensor = (torch.as_tensor(total) / draws).unflatten(0, (coalitions, rows)).transpose(0, 1)
         return values
+
+    def nobody(self) -> Tensor | None:
+        """The mean of f over all background rows (B, J), each of them computed once for all rows; None where stand-ins
+        are not background rows as they are."""
+        question, removal = self.question, self.removal
+        if not isinstance(removal, Marginal) or int(self.players.labels.min()) < 0:
+            return None
+        z = question.space.encode(removal.rows(question))
+        rows = range(self.rows if question.columns is not None else 1)
+
+        def work(part: slice) -> Tensor:
+            with torch.no_grad():
+                raw, size = question.raw(z[part]), part.stop - part.start
+                each = [question.score(raw, torch.full((size,), row, device=z.device)).double().sum(0) for row in rows]
+                return torch.stack(each)
+
+        total = torch.stack(question.executor.map(work, len(z))).sum(0) / len(z)
+        return total.expand(self.rows, -1)
 
     def _values(self, s: Tensor, row: Tensor, coalition: Tensor, turns: Tensor, draws: range) -> Tensor:
         """Sum over some draws of f for each pair of a row and a coalition, (P, J)."""

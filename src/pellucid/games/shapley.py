@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pellucid.core import rng
 from pellucid.core.method import Result
-from pellucid.core.removal import Removal
+from pellucid.core.removal import Marginal, Removal
 from pellucid.core.state import Moments, Sums
 from pellucid.games.coalitional import (
     COALITIONS_PER_CHUNK,
@@ -23,6 +23,7 @@ from pellucid.games.coalitional import (
     warn_few,
 )
 from pellucid.games.coalitions import every
+from pellucid.games.removal import RemovalGame
 
 MOST_PLAYERS = 20
 """Players whose 2^n coalitions are still enumerated on request (about a million)."""
@@ -140,7 +141,17 @@ class Walks(Coalitional):
         """Draws that the budget pays for; a budget under one antithetic pair still pays for one walk. With random
         stand-ins every draw after the first also values nobody afresh."""
         cost = self.cost(n) + self.removal.sampled
-        return max(1, (self.budget - 2 + self.removal.sampled) // max(1, cost))
+        return max(1, (self.budget - self._spent - 2 + self.removal.sampled) // max(1, cost))
+
+    @property
+    def _spent(self) -> int:
+        """Coalitions that go into the exact worth of nobody, where a tolerance is to be met soon and they are no more
+        than a tenth of the budget."""
+        toward = getattr(self, "tolerance", None) is not None
+        if not toward or not isinstance(self.removal, Marginal) or not self.removal.sampled:
+            return 0
+        size = -(-len(self.removal.background) // self.removal.draws)
+        return size if 10 * size <= self.budget else 0
 
     def per_chunk(self, n: int) -> int:
         """Draws of one chunk."""
@@ -159,7 +170,15 @@ class Walks(Coalitional):
         share = self.per_chunk(n)
         turns = range(index * share, min((index + 1) * share, self.draws(n)))
         contributions, empties = zip(*(self._draw(board, turn) for turn in turns), strict=True)
-        return WalkState(Moments.of(torch.stack(contributions), 0), Moments.of(torch.stack(empties), 0))
+        return WalkState.of(torch.stack(contributions), torch.stack(empties), self._nobody(board))
+
+    def _nobody(self, board: Board) -> Tensor | None:
+        """The exact worth of nobody, where the budget has room for it."""
+        if "nobody" not in board.memo:
+            exact = board.game.nobody() if self._spent and isinstance(board.game, RemovalGame) else None
+            board.memo["nobody"] = torch.zeros(0) if exact is None else exact.double().cpu()
+        known = board.memo["nobody"]
+        return known if len(known) else None
 
     def _draw(self, board: Board, turn: int) -> tuple[Tensor, Tensor]:
         """Marginal contributions (B, n, J) of one draw, and the value of nobody (B, J)."""
@@ -191,26 +210,59 @@ class Walks(Coalitional):
 
 @dataclass(frozen=True)
 class WalkState:
-    """Moments over draws of the contributions and of the value of nobody."""
+    """Moments over draws of the contributions and of the value of nobody; where that is known exactly, also what they
+    have in common, so that it serves as a control variate.
+
+    A draw's contributions sum to f(x) - f(stand-in). Of a regression of each on f(stand-in), whose mean is known, the
+    slopes sum to -1, so the corrected values sum to f(x) - E f exactly; a player that does nothing keeps its zero.
+    """
 
     values: Moments
     empty: Moments
+    cross: Tensor | None = None
+    base: Tensor | None = None
+
+    @classmethod
+    def of(cls, values: Tensor, empty: Tensor, base: Tensor | None) -> WalkState:
+        """From contributions (draws, B, n, J) and values of nobody (draws, B, J)."""
+        both = Moments.of(values, 0), Moments.of(empty, 0)
+        if base is None:
+            return cls(*both)
+        cross = torch.einsum("dbnj,dbj->bnj", values - both[0].mean, empty - both[1].mean)
+        return cls(*both, cross, base)
 
     def merge(self, other: WalkState) -> WalkState:
         """Both sets of draws."""
-        return WalkState(self.values.merge(other.values), self.empty.merge(other.empty))
+        values, empty = self.values.merge(other.values), self.empty.merge(other.empty)
+        if self.cross is None or other.cross is None:
+            return WalkState(values, empty)
+        apart = (other.values.mean - self.values.mean) * (other.empty.mean - self.empty.mean).unsqueeze(1)
+        cross = self.cross + other.cross + apart * (self.values.count * other.values.count / values.count)
+        return WalkState(values, empty, cross, self.base)
+
+    def estimate(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Values and their standard errors (B, n, J), and the value of nobody (B, J)."""
+        count, mean, spread = self.values.count, self.values.mean, self.empty.m2.unsqueeze(1)
+        if self.cross is None or self.base is None or count < LEAST_DRAWS or not bool((spread > 0).any()):
+            return mean, self.values.std_error, self.empty.mean
+        slope = torch.where(spread > 0, self.cross / spread.clamp_min(torch.finfo(spread.dtype).tiny), 0.0)
+        left = (self.values.m2 - slope * self.cross).clamp_min(0)
+        gap = self.empty.mean - self.base
+        base = torch.where(spread[:, 0] > 0, self.base, self.empty.mean)
+        return mean - slope * gap.unsqueeze(1), (left / (count - 2) / count).sqrt(), base
 
     def within(self, tolerance: float) -> bool:
         """Whether every standard error is under the tolerance, by enough draws to say so."""
-        return self.values.count >= LEAST_DRAWS and bool((self.values.std_error <= tolerance).all())
+        return self.values.count >= LEAST_DRAWS and bool((self.estimate()[1] <= tolerance).all())
 
     def result(self, name: str, covers: str) -> Result:
         """Means over the draws, with their standard errors."""
         draws = self.values.count
         if draws < 2:
             warn_few(name, draws)
+        values, errors, base = self.estimate()
         details = {"draws": draws, "degrees_of_freedom": draws - 1}
-        return Result(self.values.mean, self.values.std_error, covers, self.empty.mean, details=details)
+        return Result(values, errors, covers, base, details=details)
 
 
 @dataclass(frozen=True)
