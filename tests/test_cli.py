@@ -553,6 +553,18 @@ def test_explain_players(run):
     assert json.loads(out)["shape"] == [3, 4]
 
 
+def test_explain_in_a_space(run):
+    line = "explain desk_toys:picture photos --size 8 -m integrated_gradients --space fourier:bins=3 --json"
+    code, out, err = run(line)
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["shape"] == [3, 3]
+    assert found["top"][0]["feature"] == "0.000 to 0.236"
+    code, _, err = run(line.replace("fourier", "wavelets"))
+    assert code == 2
+    assert "space 'wavelets' not found" in " ".join(err.split())
+
+
 def test_json_is_all_of_stdout_and_has_no_nan(run):
     code, out, err = run("explain desk_toys:loud x.npy -m saliency --json")
     found = json.loads(out, parse_constant=pytest.fail)

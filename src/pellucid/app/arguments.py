@@ -181,6 +181,13 @@ def division(text: str, where: str) -> Any:
     return recipe(text, (players.grid, players.each, players.positions), "players")
 
 
+def space(text: str, where: str) -> Any:
+    """A space from ``fourier`` or ``fourier:bins=25``; others need functions, which Python has."""
+    from pellucid import spaces
+
+    return recipe(text, (spaces.fourier,), "space")
+
+
 def _removal(name: str, options: str, where: str) -> Any:
     from pellucid.core import removal
 

@@ -58,7 +58,9 @@ def explain(
     reading: Read,
     wrapping: Wrapping,
     running: Running,
-    asking: Annotated[dict[str, Any], From("pellucid.api:explain", "Question", only=("target", "players", "seed"))],
+    asking: Annotated[
+        dict[str, Any], From("pellucid.api:explain", "Question", only=("target", "space", "players", "seed"))
+    ],
     reads: Target,
     method: Annotated[
         str, typer.Option("--method", "-m", help="As integrated_gradients:steps=128; see `pellucid methods`.")

@@ -25,6 +25,7 @@ from pellucid.app.console import Console, Voice
 _BY_NAME = {
     "labels": arguments.labels,
     "players": arguments.division,
+    "space": arguments.space,
     "target": arguments.target,
     "truth": arguments.target,
 }
