@@ -247,12 +247,31 @@ def test_the_comparison_costs_what_was_said(monkeypatch):
     scored = comparison.scores.cost["forwards"]
     redrawn = 1  # every row once more, with random weights
     assert abs(report.cost["forwards"] / (scored + (1 + redrawn) * explained) - 1) < 0.2
-    assert report.cost["backwards"] == (1 + redrawn) * backwards
+    attacked = 2 * 12 * (3 + 5) * 15  # criteria, rows, methods and random orders, steps
+    spent = comparison.scores.cost["backwards"]
+    assert report.cost["backwards"] == (1 + redrawn) * backwards + attacked
+    assert abs(spent / attacked - 1) < 0.1
     assert report.cost["seconds"] == pytest.approx(sum(report.cost["parts"].values()))
     assert "estimate" in str(report)
 
 
 # ---------------------------------------------------------------- how it is shown
+
+
+def test_radii_are_priced_where_there_is_a_prediction_to_change():
+    x = torch.rand(6, 30, generator=torch.Generator().manual_seed(0))
+    linear = nn.Linear(30, 2).eval()
+    report = pellucid.check(linear, x, ["saliency"])
+    price = report.cost["robustness"]
+    sets = 6 * 2 * 9
+    forwards, backwards = sets * (53 + 1010), sets * (40 + 1010)
+    ahead, back = report.cost["forward_seconds"], report.cost["backward_seconds"]
+    assert price["seconds_a_method"] == pytest.approx(forwards * ahead + backwards * back)
+    assert price["seconds_of_random_orders"] == pytest.approx(10 * price["seconds_a_method"])
+    assert "robustness_relevant() would add up to" in str(report)
+    values = pellucid.check(pellucid.wrap(linear, scale="value"), x, ["saliency"])
+    assert values.cost["robustness"] is None
+    assert values.cost["parts"]["attacks"] == 0
 
 
 def test_a_report_is_text_html_and_json():

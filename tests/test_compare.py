@@ -159,7 +159,7 @@ def test_methods_side_by_side(no_digits):
     }
     assert c.summary()["verdict"].notna().all()
     assert c.tests()["method"].tolist() == NAMES * 2
-    assert len(c.verdicts()) == 4 * 4
+    assert len(c.verdicts()) == 4 * 5
     assert c.about["model"] == "Sequential"
     assert c.refused == {}
     assert c.warnings == ()
@@ -737,7 +737,7 @@ def outcome(passed, name="a check"):
 
 @pytest.mark.parametrize("first", [True, False, None, "n/a"])
 def test_the_word_for_every_outcome(first):
-    for outcomes in itertools.product([first], *[[True, False, None, "n/a"]] * 3):
+    for outcomes in itertools.product([first], *[[True, False, None, "n/a"]] * 4):
         checks = tuple(outcome(passed, f"check {i}") for i, passed in enumerate(outcomes, 1))
         verdict, reason = judging.verdict_of(checks)
         fails = [outcomes[i] is False for i in (0, 1, 3)]
@@ -746,12 +746,14 @@ def test_the_word_for_every_outcome(first):
             assert reason == f"check {(1, 2, 4)[fails.index(True)]} reason"
         elif first is True and outcomes.count(True) >= 3 and False not in outcomes:
             assert verdict == "trust"
-            assert reason == f"{outcomes.count(True)} of 4 checks pass and none fails"
+            assert reason == f"{outcomes.count(True)} of 5 checks pass and none fails"
         else:
             assert verdict == "unclear"
             named = int(reason.split()[1])
             assert outcomes[named - 1] is not True
-            assert outcomes[2] is not False or named == 3  # a failed check says more than an open one
+            # A failed check says more than an open one.
+            assert outcomes[2] is not False or named == 3
+            assert outcomes[4] is not False or outcomes[2] is False or named == 5
 
 
 def test_an_oracle_is_trusted_and_noise_is_the_control(small_digits):

@@ -24,6 +24,7 @@ from pellucid.core.probe import Probe, problems
 from pellucid.core.question import Question
 from pellucid.core.target import Target
 from pellucid.judging import FAILURES, REDRAWN_ROWS, TAG_ROWS
+from pellucid.metrics import anchoring
 from pellucid.metrics.metric import Desk
 from pellucid.models import wrap
 
@@ -88,9 +89,10 @@ class Report:
         if self.cost["seconds"] is None:
             return "What a comparison would cost cannot be said before the outputs are finite."
         parts = ", ".join(f"{name} {_short(value)} s" for name, value in self.cost["parts"].items())
+        dear = anchoring.sentence(self.cost["robustness"], _short)
         return (
             f"A comparison of {len(self.cost['methods'])} methods on {self.cost['rows']} rows would take about "
-            f"{_short(self.cost['seconds'])} s ({parts}). {self.cost['basis']}"
+            f"{_short(self.cost['seconds'])} s ({parts}). {self.cost['basis']}{dear}"
         )
 
 
@@ -331,6 +333,7 @@ def _comparison(
         "metrics": (rows * scored * judged, 0.0),
         "random orders": (rows * CONTROL_DRAWS * judged, 0.0),
         "random weights": (redrawn * once[0], redrawn * once[1]),
+        "attacks": anchoring.work(question, rows, scored),
     }
     parts = {name: rates.seconds(*used) for name, used in work.items()}
     return {
@@ -342,6 +345,7 @@ def _comparison(
         "backwards": round(sum(used[1] for used in work.values())),
         "forward_seconds": rates.forward,
         "backward_seconds": None if math.isnan(rates.backward) else rates.backward,
+        "robustness": anchoring.estimate(question, rows, CONTROL_DRAWS, rates.seconds),
         "basis": (
             f"This is an estimate: model time measured on calls of {rates.rows} rows{rates.how}, times the rows that "
             "would be computed; work outside the model is not in it. Nor is the check on tagged digits, which is the "

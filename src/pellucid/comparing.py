@@ -14,7 +14,7 @@ from pellucid import methods as recipes
 from pellucid import metrics as scoring
 from pellucid.api import abilities, ask, explain, pick, store, untouched, versions
 from pellucid.core import inputs as reading
-from pellucid.core import removal, rng
+from pellucid.core import removal
 from pellucid.core.budget import Run
 from pellucid.core.comparison import Comparison
 from pellucid.core.errors import BadInput, Unsupported, listing
@@ -22,7 +22,6 @@ from pellucid.core.explanation import Explanation
 from pellucid.core.inputs import Inputs
 from pellucid.core.method import Method, plain
 from pellucid.core.model import Model
-from pellucid.core.players import Players
 from pellucid.core.question import Question
 from pellucid.core.removal import Removal
 from pellucid.core.scores import Cell, Scores
@@ -34,7 +33,7 @@ from pellucid.methods.control import Random
 from pellucid.metrics.metric import Metric
 from pellucid.metrics.perturbation import uses
 from pellucid.metrics.statistics import holm, overlap, paired, rank_correlation
-from pellucid.metrics.units import cells
+from pellucid.metrics.units import cells, random_order
 from pellucid.models import wrap
 
 CONTROL_DRAWS = 10
@@ -263,35 +262,13 @@ def _control(
                 continue
             key = str(plain(units.players.labels))
             if key not in by_units:
-                draws = {f"draw {d}": _random(e, units.players, seed, d) for d in range(CONTROL_DRAWS)}
+                draws = {f"draw {d}": random_order(e, units.players, seed, d) for d in range(CONTROL_DRAWS)}
                 by_units[key] = judge(question, draws, {name: metric}, seed, quiet)
             found[label, name] = np.mean([cell.values for cell in by_units[key]], axis=0)
             known = [cell.gap for cell in by_units[key] if cell.gap is not None]
             if known:
                 gaps[label, name] = np.mean(known, axis=0)
     return found, gaps
-
-
-def _random(like: Explanation, units: Players, seed: int, draw: int) -> Explanation:
-    """An explanation of the same rows that knows nothing: every order of the units is equally likely."""
-    first_row = int(like.details.get("first_row", 0))
-    return replace(
-        like,
-        values=rng.uniform(seed, "compare.control", draw, first_row, len(like), units.n).numpy(),
-        dims=("player",),
-        players=units.labels.numpy(),
-        std_error=None,
-        base_values=None,
-        residual=None,
-        method={"name": "random order", "fields": {"draw": draw}},
-        details={
-            "ranking": "signed",
-            "axes": like.details["axes"],
-            "first_row": first_row,
-            "players_by_row": units.by_row,
-            "by_row": [],
-        },
-    )
 
 
 def _tests(

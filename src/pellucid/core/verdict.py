@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,11 @@ class Check:
     passed: bool | None
     reason: str
     applies: bool = True
+
+    @classmethod
+    def silent(cls, name: str, threshold: float, reason: str) -> Check:
+        """A check that does not apply, and why."""
+        return cls(name, math.nan, math.nan, math.nan, threshold, None, reason, applies=False)
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ KEYWORDS = 5
 """The most features of few, as of a sentence, that are looked at."""
 FAR = 10.0
 """How many times the smallest change of all features together counts as out of reach, where there are no bounds."""
-OPTIMISERS = ("greedy_as", "greedy", "one_step_banzhaf")
+OPTIMISERS = ("greedy_as", "greedy_as_released", "greedy", "one_step_banzhaf")
 """Methods that search for the order these metrics ask about."""
 
 
@@ -103,7 +103,8 @@ class Robustness(Metric):
         if self.fractions is None and units <= FEW_UNITS:
             return torch.arange(1, min(KEYWORDS, units - 1) + 1)
         sizes = SIZES if self.fractions is None else self.fractions
-        counts: Tensor = torch.unique(torch.tensor([round(f * units) for f in sizes]))
+        whole = [min(max(round(f * units), f > 0), units - (f < 1)) for f in sizes]  # of few, at least one each way
+        counts: Tensor = torch.unique(torch.tensor(whole))
         return counts
 
     def attacks(self, differentiable: bool) -> tuple[Attack, ...]:
@@ -111,6 +112,12 @@ class Robustness(Metric):
         if self.method is None and differentiable:
             return MinimumNorm(40), PGD(100, 10, "margin", None, 10.0)
         return pick(self.method, differentiable)
+
+    def work(self, question: Question, units: int) -> tuple[float, float]:
+        """About how many forwards and backwards the sets of one row and method take."""
+        sets = len(self.counts(units))
+        each = [work(attack) for attack in self.attacks(question.model.differentiable)]
+        return sets * sum(forwards for forwards, _ in each), sets * sum(backwards for _, backwards in each)
 
     def marks(self, desk: Desk, explanation: Explanation, seed: int) -> Marks:
         units = self.units(explanation)
@@ -238,6 +245,15 @@ class Relevant(Robustness):
     name: ClassVar[str] = "robustness_relevant"
     direction: ClassVar[str] = "lower"
     relevant: ClassVar[bool] = True
+
+
+def work(attack: Attack) -> tuple[float, float]:
+    """About how many forwards and backwards an attack takes for a set; PGD, to confirm a radius that is known."""
+    if isinstance(attack, MinimumNorm):
+        return attack.steps + 13, attack.steps
+    if isinstance(attack, PGD):
+        return attack.restarts * (attack.steps + 1), attack.restarts * (attack.steps + 1)
+    return float(getattr(attack, "budget", 0)), 0.0
 
 
 def optimises(explanation: Explanation) -> bool:

@@ -3,7 +3,7 @@ methods."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -83,6 +83,28 @@ def position_scores(explanation: Explanation) -> Tensor:
             f"axes {axes}"
         )
     return score
+
+
+def random_order(like: Explanation, players: Players, seed: int, draw: int) -> Explanation:
+    """An explanation of the same rows that knows nothing: every order of the units is equally likely."""
+    first_row = int(like.details.get("first_row", 0))
+    return replace(
+        like,
+        values=rng.uniform(seed, "compare.control", draw, first_row, len(like), players.n).numpy(),
+        dims=("player",),
+        players=players.labels.numpy(),
+        std_error=None,
+        base_values=None,
+        residual=None,
+        method={"name": "random order", "fields": {"draw": draw}},
+        details={
+            "ranking": "signed",
+            "axes": like.details["axes"],
+            "first_row": first_row,
+            "players_by_row": players.by_row,
+            "by_row": [],
+        },
+    )
 
 
 def _ranked(values: Tensor, explanation: Explanation) -> Tensor:

@@ -46,6 +46,14 @@ class Question:
 
 QUESTIONS = (
     Question(
+        "anchors",
+        "Is the prediction harder to change with the positions it ranks first held, and easier with them alone free?",
+        "its order is no guide to what would have to change for another prediction.",
+        "over",
+        "no guide to what changes the prediction",
+        "not clearly a guide to what changes the prediction",
+    ),
+    Question(
         "weights",
         "Does the map change when the model's last layer is replaced by random numbers?",
         "it draws the picture's edges or textures, not what this model has learned.",
