@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pellucid.attack.boundary import Boundary
+from pellucid.attack.certified import Certified
 from pellucid.attack.minimum import MinimumNorm
 from pellucid.attack.pgd import PGD
 from pellucid.attack.problem import Attack
@@ -52,4 +53,24 @@ def boundary(budget: int = 1000) -> Attack:
     return Boundary(budget)
 
 
-__all__ = ["Attack", "Radius", "boundary", "minimal_radius", "minimum_norm", "pgd"]
+def certified(rounds: int = 10) -> Attack:
+    """Below which radius is it proven that no perturbation changes the prediction?
+
+    The model is read off one call, operation by operation and with its preprocessing: linear and convolutional layers,
+    BatchNorm, ReLU and its kin (leaky, ReLU6, clamp), average and max pooling, sums, selections, flatten; any other is
+    refused by name. Over a ball in the box, every rival's lead is bounded by a linear function of the perturbation
+    (zhang2018: backwards from the outputs, ReLUs between two lines), which proves the distance to its plane, as far as
+    the ball reaches; ``rounds`` balls are tried. Layers of up to 512 entries are bounded backwards too; larger ones
+    forwards, by intervals met with the spectral norms of the layers before (of a convolution, that of the circulant
+    one), which is looser. Exact for linear models.
+
+    Computed in float64 from the weights as stored, for exact arithmetic: a rival must stay behind by 1e-9 of the
+    outputs and the radius is shrunk by 1e-7; the model's own rounding in float32 is not covered. It only raises
+    ``lower``: ask for it after an attack, ``method=[attack.minimum_norm(), attack.certified()]``, for a bracket. More
+    free features never raise the true radius; of this bound that holds to a few %. Norms 1, 2 and ∞. Cost: five
+    forwards a row, no backwards, and about as much time as 2 x rounds x classes backwards a problem.
+    """
+    return Certified(rounds)
+
+
+__all__ = ["Attack", "Radius", "boundary", "certified", "minimal_radius", "minimum_norm", "pgd"]

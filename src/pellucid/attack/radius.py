@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -159,6 +159,8 @@ def _bracket(problem: Problem, attacks: Sequence[Attack]) -> Bracket:
         part, known = problem.take(free), bracket.take(free)
         for attack in attacks:
             known = attack.improve(part, known)
+        # A perturbation that was found is a fact, whatever the model's rounding made of a proof.
+        known = replace(known, lower=torch.minimum(known.lower, known.radius))
         bracket = bracket.put(free, known)
     nothing = torch.ones(len(problem), dtype=torch.bool).index_fill(0, free, False)
     # What cannot move cannot change the prediction: proven, not merely not found.
