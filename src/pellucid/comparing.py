@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from pellucid.core import inputs as reading
 from pellucid.core import removal
 from pellucid.core.budget import Run
 from pellucid.core.comparison import Comparison
-from pellucid.core.errors import BadInput, Unsupported, listing
+from pellucid.core.errors import BadInput, Unreliable, Unsupported, listing
 from pellucid.core.explanation import Explanation
 from pellucid.core.inputs import Inputs
 from pellucid.core.method import Method, plain
@@ -28,9 +28,9 @@ from pellucid.core.scores import Cell, Scores
 from pellucid.core.target import Target
 from pellucid.core.verdict import Disagreement
 from pellucid.evaluating import check_outputs, judge, labels_of, pick_metrics
-from pellucid.judging import Evidence, decide
+from pellucid.judging import Evidence, decide, of_rows
 from pellucid.methods.control import Random
-from pellucid.metrics.metric import Metric
+from pellucid.metrics.metric import Metric, Remaker
 from pellucid.metrics.perturbation import uses
 from pellucid.metrics.statistics import holm, overlap, paired, rank_correlation
 from pellucid.metrics.units import cells, random_order
@@ -90,7 +90,8 @@ def compare(
         chosen = pick_metrics(default_metrics(question, list(explanations.values())) if metrics is None else metrics)
         with untouched(), question.executor.measured(question.model.device):
             check_outputs(question, explanations)
-            found = Scores(tuple(judge(question, explanations, chosen, seed, run)), int(seed), {}, versions())
+            again = _remakers(wrapped, batch, wanted, question, run)
+            found = Scores(tuple(judge(question, explanations, chosen, seed, run, again)), int(seed), {}, versions())
             control, gaps = _control(question, explanations, chosen, seed, run)
             evidence = Evidence(wrapped, batch, question, explanations, wanted, chosen, found, control, seed, run)
             verdicts = decide(evidence)
@@ -244,6 +245,34 @@ def _explanations(
         except Unsupported as error:
             refused[label] = str(error)
     return done, refused
+
+
+def _remakers(
+    model: Model, x: Inputs, wanted: Mapping[str, Method | Explanation], question: Question, run: Run
+) -> dict[str, Callable[[slice], Remaker]]:
+    """How the method of each label is run again on some of the rows, the class held fixed; of explanations made before
+    the method is not known."""
+
+    def known(method: Method) -> Callable[[slice], Remaker]:
+        def on(rows: slice) -> Remaker:
+            def make(other: Model, inputs: torch.Tensor, seed: int) -> Explanation:
+                with warnings.catch_warnings():  # what other inputs do to a method is the figure, not news
+                    warnings.simplefilter("ignore", Unreliable)
+                    return explain(
+                        other,
+                        replace(x, tensor=inputs),
+                        of_rows(method, x.tensor, rows),
+                        target=question.target.take(rows),
+                        seed=seed,
+                        run=replace(run, progress=None),
+                        first_row=rows.start,
+                    )
+
+            return Remaker(model, make)
+
+        return on
+
+    return {label: known(method) for label, method in wanted.items() if isinstance(method, Method)}
 
 
 def _control(

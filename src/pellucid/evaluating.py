@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from pellucid.core.question import Question
 from pellucid.core.scores import Cell, Scores
 from pellucid.core.space import Space
 from pellucid.core.target import READS, Target
-from pellucid.metrics.metric import Desk, Marks, Metric
+from pellucid.metrics.metric import NEEDS_METHOD, Desk, Marks, Metric, Remaker
 from pellucid.metrics.statistics import interval
 from pellucid.models import wrap
 
@@ -59,7 +59,7 @@ def evaluate(
 
 def pick_metrics(metrics: Sequence[Metric | str] | Metric | str | None) -> dict[str, Metric]:
     """Metrics by a label that is unique, from values or names; insertion, deletion and completeness by default."""
-    catalogue = {recipe.__name__: recipe for recipe in recipes.CATALOGUE}
+    catalogue: dict[str, Any] = {recipe.__name__: recipe for recipe in recipes.CATALOGUE}
     if metrics is None:
         metrics = [recipe() for recipe in recipes.DEFAULT]
     chosen: list[Metric] = []
@@ -67,7 +67,10 @@ def pick_metrics(metrics: Sequence[Metric | str] | Metric | str | None) -> dict[
         if isinstance(metric, str):
             if metric not in catalogue:
                 raise BadInput(f"metric {metric!r} not found; have {listing(catalogue)}")
-            metric = catalogue[metric]()
+            try:
+                metric = catalogue[metric]()
+            except TypeError as error:
+                raise BadInput(f"metric {metric!r} has no defaults: {error}; call metrics.{metric}(...)") from None
         if not isinstance(metric, Metric):
             raise BadInput(f"metric: expected a metric such as metrics.insertion() or its name, got {metric!r}")
         if metric not in chosen:
@@ -157,10 +160,17 @@ def check_outputs(question: Question, explanations: Mapping[str, Explanation]) -
 
 
 def judge(
-    question: Question, explanations: Mapping[str, Explanation], metrics: Mapping[str, Metric], seed: int, run: Run
+    question: Question,
+    explanations: Mapping[str, Explanation],
+    metrics: Mapping[str, Metric],
+    seed: int,
+    run: Run,
+    remakers: Mapping[str, Callable[[slice], Remaker]] | None = None,
 ) -> list[Cell]:
     """A cell for every explanation and metric, rows taken in blocks that share their values at x and at the
-    reference."""
+    reference. ``remakers``: by label, how a method is run again on some of the rows, where it is known."""
+    remakers = {} if remakers is None else remakers
+    why: dict[tuple[str, str], str] = {}
     rows = len(question.z)
     size = question.executor.batch_size
     starts = range(0, rows, size)
@@ -178,9 +188,17 @@ def judge(
                     f"{metric.name} needs {' and '.join(sorted(missing))}, which {question.model.name} does not give"
                 )
             for label, e in explanations.items():
-                if metric.status(e) == "measured":
+                if metric.remakes and label not in remakers:
+                    why[label, name] = NEEDS_METHOD
+                if metric.status(e) == "measured" and (label, name) not in why:
                     before = question.executor.cost.forwards
-                    found.setdefault((label, name), []).append(metric.marks(desk, e[part], seed))
+                    known = replace(desk, again=remakers[label](part)) if metric.remakes else desk
+                    try:
+                        found.setdefault((label, name), []).append(metric.marks(known, e[part], seed))
+                    except (BadInput, Unsupported) as error:
+                        if not metric.remakes:
+                            raise
+                        why[label, name] = str(error)
                     spent[label, name] = spent.get((label, name), 0) + question.executor.cost.forwards - before
                 done += 1
                 if run.progress is not None:
@@ -188,7 +206,9 @@ def judge(
     cells = []
     for name, metric in metrics.items():
         for label, e in explanations.items():
-            cell = _cell(e, metric, found.get((label, name)), seed)
+            marks, reason = found.get((label, name)), why.get((label, name))
+            cell = _cell(e, metric, None if reason else marks, seed)
+            cell = replace(cell, status=reason) if reason else cell
             cells.append(replace(cell, method=label, metric=name, forwards=spent.get((label, name), 0)))
     return cells
 
@@ -223,6 +243,7 @@ def _cell(explanation: Explanation, metric: Metric, marks: list[Marks] | None, s
         points=None if whole.points is None else whole.points.numpy(),
         censored=None if whole.censored is None else whole.censored.numpy(),
         gap=None if whole.gap is None else whole.gap.numpy(),
+        floor=None if whole.floor is None else whole.floor.numpy(),
         **common,
     )
 
@@ -230,10 +251,9 @@ def _cell(explanation: Explanation, metric: Metric, marks: list[Marks] | None, s
 def join(marks: list[Marks]) -> Marks:
     """Marks of consecutive blocks of rows as one."""
 
-
     def rows(name: str) -> torch.Tensor | None:
         parts = [getattr(m, name) for m in marks]
         return None if parts[0] is None else torch.cat(parts)
 
-    each = {name: rows(name) for name in ("curve", "points", "censored", "gap")}
+    each = {name: rows(name) for name in ("curve", "points", "censored", "gap", "floor")}
     return replace(marks[0], values=torch.cat([m.values for m in marks]), **each)

@@ -166,7 +166,7 @@ def depends_on_weights(evidence: Evidence, label: str) -> Check:
                 again = explain(
                     evidence.model.randomised(draw),
                     replace(evidence.x, tensor=evidence.x.tensor[rows]),
-                    _of_rows(method, evidence.x.tensor, rows),
+                    of_rows(method, evidence.x.tensor, rows),
                     target=evidence.question.target.take(rows),
                     seed=evidence.seed,
                     run=replace(evidence.run, progress=None),
@@ -337,7 +337,7 @@ def _transferred(method: Method) -> Method:
     return _changed(method, change)
 
 
-def _of_rows(method: Method, x: Tensor, rows: slice) -> Method:
+def of_rows(method: Method, x: Tensor, rows: slice) -> Method:
     """The method for some of the rows: a baseline that is given for every row is cut with them."""
 
     def change(name: str, value: Any) -> Any:

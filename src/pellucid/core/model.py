@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -126,8 +126,13 @@ class Model(ABC):
         it."""
         return ""
 
-    def randomised(self, seed: int) -> Model:
-        """A copy whose last weighted layer is drawn afresh from its own initialiser (adebayo2018)."""
+    def weighted(self) -> tuple[str, ...]:
+        """Names of the layers that can draw their weights afresh, in order of registration."""
+        raise Unsupported(f"{self.name} has no weights to randomise")
+
+    def randomised(self, seed: int, layers: Sequence[str] | None = None) -> Model:
+        """A copy with some layers (None: the last weighted one) drawn afresh from their own initialisers (adebayo2018),
+        one after the other, so that the first ones do not depend on how many follow."""
         raise Unsupported(f"{self.name} has no weights to randomise")
 
     def receiving(self, batch: Inputs) -> Self:

@@ -23,7 +23,8 @@ class Cell:
     ``values`` (B,); ``mean`` with a 95 % interval ``low``..``high`` over rows. ``fractions`` (F,) and ``curve`` (B, F)
     where the score is an area; then ``points`` (B,) is the area in the paper's percent points (5 % to 45 %).
     ``censored`` (B,) is the share of a row's sets that no attack succeeded on, and ``gap`` (B,) how far its attacks may
-    be from better ones, where radii are scored.
+    be from better ones, where radii are scored; ``floor`` (B,) is what a method's own random draws alone would score,
+    where the method is run again.
     ``matched`` marks a reference that is the method's own baseline. ``status`` is "measured", or says in words why
     there is no number. ``control`` marks a trivial control.
     """
@@ -48,6 +49,7 @@ class Cell:
     forwards: int = 0
     censored: Array | None = None
     gap: Array | None = None
+    floor: Array | None = None
 
     @property
     def measured(self) -> bool:
@@ -92,7 +94,8 @@ class Scores:
         status.
 
         Where radii are scored, ``censored`` is the share of sets that no attack succeeded on, and ``within_gap`` says
-        that another method of the metric is so near that better attacks could change their order.
+        that another method of the metric is so near that better attacks could change their order. Where a method is
+        run again, ``floor`` is what its own random draws alone would score.
         """
         import pandas as pd
 
@@ -116,6 +119,7 @@ class Scores:
                     "forwards": cell.forwards,
                     "censored": np.nan if cell.censored is None else float(np.mean(cell.censored)),
                     "within_gap": (cell.method, cell.metric) in near,
+                    "floor": np.nan if cell.floor is None else float(np.mean(cell.floor)),
                 }
                 for cell in self.cells
             ]
@@ -146,6 +150,35 @@ class Scores:
             .drop(columns="_order")
             .reset_index(drop=True)
         )
+
+    def reference_ranks(self) -> pd.DataFrame:
+        """How much do the places of methods hang on what stands in for an absent feature?
+
+        One line for each method under each metric that has a reference (insertion, deletion, ...), with its rank among
+        the methods there, 1 the best; ties share a place. Columns metric (the family), granularity, read, reference,
+        method, mean, rank. Source: hsieh2021 (their rank against the reference value).
+        """
+        import pandas as pd
+
+        columns = ["metric", "granularity", "read", "reference", "method", "mean", "rank"]
+        found = [cell for cell in self.cells if cell.measured and cell.reference is not None]
+        table = pd.DataFrame(
+            [
+                {
+                    "metric": cell.family,
+                    "granularity": cell.granularity,
+                    "read": cell.read,
+                    "reference": cell.reference,
+                    "method": cell.method,
+                    "mean": cell.mean,
+                    "rank": -cell.better * cell.mean,
+                }
+                for cell in found
+            ],
+            columns=columns,
+        )
+        table["rank"] = table["rank"].groupby([cell.metric for cell in found], sort=False).rank(method="min")
+        return table
 
     @property
     def curves(self) -> pd.DataFrame:

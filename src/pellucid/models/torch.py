@@ -6,7 +6,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -157,19 +157,29 @@ class TorchModel(Model):
             digest.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:32]
 
-    def randomised(self, seed: int) -> Model:
+    def weighted(self) -> tuple[str, ...]:
+        names = tuple(
+            name
+            for name, m in self._replica.named_modules()
+            if hasattr(m, "reset_parameters") and next(m.parameters(recurse=False), None) is not None
+        )
+        if not names:
+            raise Unsupported(f"{self.name} has no layer that can draw its weights afresh")
+        return names
+
+    def randomised(self, seed: int, layers: Sequence[str] | None = None) -> Model:
         self._buffers.renew()
         module = copy.deepcopy(self._replica)
-        weighted: list[Any] = [
-            m
-            for m in module.modules()
-            if hasattr(m, "reset_parameters") and next(m.parameters(recurse=False), None) is not None
-        ]
-        if not weighted:
-            raise Unsupported(f"{self.name} has no layer that can draw its weights afresh")
+        weighted, modules = self.weighted(), dict(module.named_modules())
+        chosen = weighted[-1:] if layers is None else layers
+        unknown = [name for name in chosen if name not in weighted]
+        if unknown:
+            raise BadInput(f"layer {unknown[0]!r} cannot draw its weights afresh; have {listing(weighted)}")
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(seed)
-            weighted[-1].reset_parameters()
+            for name in chosen:
+                reset: Any = modules[name]
+                reset.reset_parameters()
         other = copy.copy(self)
         other._replica, other._buffers = module, Buffers(module, module)
         return other

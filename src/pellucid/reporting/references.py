@@ -224,6 +224,9 @@ KNOWN: dict[str, tuple[str, tuple[str, ...]]] = {
     "infidelity": ("Infidelity", ("yeh2019",)),
     "robustness_relevant": ("Robustness, relevant", ("hsieh2021",)),
     "robustness_irrelevant": ("Robustness, irrelevant", ("hsieh2021",)),
+    "sensitivity": ("Sensitivity", ("hsieh2021", "yeh2019")),
+    "parameter_randomisation": ("Random weights", ("adebayo2018",)),
+    "precision_at_k": ("Precision at k", ("hsieh2021",)),
 }
 
 STATISTICS = ("efron1979", "wilcoxon1945", "holm1979")
