@@ -231,18 +231,21 @@ def _pool(node: Node, centre: Tensor, low: Tensor, high: Tensor) -> Bend:
     chosen = (chord * torch.where(over > 0, centre, 0)).sum(2, keepdim=True) + chord_rise < flat
     upper = torch.where(alone, lower, torch.where(chosen, chord, 0))
     rise = torch.where(alone, 0, torch.where(chosen, chord_rise, flat))
+    # From below any entry will do; the highest at the centre is the tightest there.
+    lower = torch.where(alone, lower, torch.zeros_like(low).scatter(2, centre.argmax(2, keepdim=True), 1.0))
     return Bend(lower, upper, rise)
 
 
 def _bent(node: Node, rows: Tensor, bend: Bend, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """Rows (N, R, *shape) on a bend as rows on its input, from above, and a constant (N, R)."""
-    up, down = rows.clamp_min(0), rows.clamp_max(0)
+    up = rows.clamp_min(0)
+    constant = (up.flatten(2) @ bend.rise.flatten(1).unsqueeze(2))[:, :, 0]
+    lower, above = bend.lower.unsqueeze(1), (bend.upper - bend.lower).unsqueeze(1)
     if node.kind == "relu":
-        share = up * bend.upper.unsqueeze(1) + down * bend.lower.unsqueeze(1)
-        return share, (up * bend.rise.unsqueeze(1)).flatten(2).sum(2)
+        return torch.addcmul(rows * lower, up, above), constant
     assert node.pool is not None  # noqa: S101 - every pool has it
     kernel, stride, padding, dilation = node.pool
-    up, down = (part.flatten(3).unsqueeze(3) for part in (up, down))
-    windows = up * bend.upper.unsqueeze(1) + down * bend.lower.unsqueeze(1)  # (N, R, C, k, places)
-    share = torch.nn.functional.fold(windows.flatten(0, 1).flatten(1, 2), shape[1:], kernel, dilation, padding, stride)
-    return share.unflatten(0, rows.shape[:2]), (up * bend.rise.unsqueeze(1)).flatten(2).sum(2)
+    rows, up = (part.flatten(3).unsqueeze(3) for part in (rows, up))
+    windows = torch.addcmul(rows * lower, up, above).flatten(0, 1).flatten(1, 2)  # (N · R, C · k, places)
+    share = torch.nn.functional.fold(windows, shape[1:], kernel, dilation, padding, stride)
+    return share.unflatten(0, up.shape[:2]), constant
