@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
+from sklearn.ensemble import RandomForestClassifier
 from torch import nn
 
 import pellucid
@@ -471,6 +472,9 @@ def test_where_it_does_not_apply_it_says_why(no_digits):
     assert "not the score of a class" in reason(net, target=pellucid.Target(read=lambda raw: raw[:, 0]))
     blind = pellucid.wrap(lambda x: net(torch.from_numpy(x)).detach().numpy(), scale="logit")
     assert "without gradients" in reason(blind, x.numpy(), {"noise": "random_attribution"})
+    columns = nn.Linear(6, 2).eval()
+    assert "units of their own" in reason(columns, rows(2, 6).float())
+    assert anchors(pellucid.wrap(columns, bounds=(0, 1)), rows(2, 6).float(), {"right": Slopes()})["right"].applies
     large = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4, 2)).eval()
     assert "10,404 entries" in reason(large, rows(2, 1, 102, 102).float())
     e = pellucid.explain(net, x, "saliency")
@@ -479,6 +483,22 @@ def test_where_it_does_not_apply_it_says_why(no_digits):
     few = anchors(net, x, {"right": Slopes()})["right"]
     assert few.applies
     assert few.passed is None
+
+
+def test_a_forest_is_scored_by_its_predictions():
+    x = np.random.default_rng(0).random((200, 4)).astype(np.float32)
+    forest = RandomForestClassifier(10, random_state=0).fit(x, (x[:, 0] > 0.5).astype(int))
+    model = pellucid.wrap(forest, bounds=(0.0, 1.0))
+    e = pellucid.explain(model, x[:3], "random_attribution")
+    right, wrong = (replace(e, values=np.tile(values, (3, 1))) for values in ([4.0, 3, 2, 1], [1.0, 2, 3, 4]))
+    asked = metrics.robustness_relevant((0.25,), method=attack.boundary(200))
+    found = pellucid.evaluate(model, {"right": right, "wrong": wrong}, asked)
+    best, worst = found.cells
+    assert (best.censored == 0).all()
+    # The threshold at one half, as far as the data say where it is.
+    np.testing.assert_allclose(best.values, np.abs(x[:3, 0] - 0.5), atol=0.05)
+    assert (worst.values > best.values).all()
+    assert metrics.robustness_relevant().attacks(differentiable=False)[0].name == "boundary"
 
 
 # ---------------------------------------------------------------- what cannot be scored

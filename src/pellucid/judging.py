@@ -16,8 +16,9 @@
    of 5 random orders, as shares of it, on at most 40 rows, those where the predicted class is explained: both 95 %
    intervals lie above 0, and both of Wilcoxon's p after Holm's correction over methods and criteria are under .05. It
    fails where either interval ends at or below 0. It needs no reference. It does not apply to a method that searches
-   for these radii, nor, since a radius is dear, to models without gradients or to rows of over 10,000 entries, unless
-   the comparison asks for both metrics, whose figures are then used.
+   for these radii; nor, since a radius is dear, to models without gradients or to rows of over 10,000 entries; nor to
+   tables without bounds, whose columns have units of their own; unless the comparison asks for both metrics, whose
+   figures are then used.
 
 Trust: the first check and at least three in all pass, and none fails. Do not trust: check 1, 2 or 4 fails. Unclear:
 anything else. So the fifth counts as the third does: failing it withholds trust and proves nothing worse, since what

@@ -110,11 +110,11 @@ def robustness_irrelevant(
 
     The mean, over K = 5 %, 10 %, ..., 45 % of the features (1 to 5 of at most 20), of the smallest ||δ|| that changes
     the prediction while the top K may not move; higher is better. It is the predicted class that is changed, right or
-    wrong, whatever was explained; ``against``: the class to be reached instead, for all rows or one for each.
-    ``points``: area with the axis in percent points (in features where they are few). ``fractions``: other sizes K/n.
-    ``grid`` as for ``insertion``. ``norm``: 1, 2 or math.inf. ``method``: an attack or several (None:
-    ``attack.minimum_norm()``, confirmed just inside it by ``attack.pgd(restarts=10)``; ``attack.boundary()`` for a
-    model without gradients).
+    wrong, whatever was explained; ``against``: the class to be reached instead, for all rows or one for each. One
+    length measures all entries, so columns of a table should share a unit. ``points``: area with the axis in percent
+    points (in features where they are few). ``fractions``: other sizes K/n. ``grid`` as for ``insertion``. ``norm``: 1,
+    2 or math.inf. ``method``: an attack or several (None: ``attack.minimum_norm()``, confirmed just inside it by
+    ``attack.pgd(restarts=10)``; ``attack.boundary()`` for a model without gradients).
 
     A set that no attack succeeds on counts as the largest distance that the model's bounds allow its free features
     (without bounds: 10 times the radius of all features together), and as no less than a larger free set of the same

@@ -4,7 +4,7 @@ letting only that move make it easier, than with positions drawn at random?"""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,8 @@ def refusal(question: Question) -> str | None:
 def price(question: Question) -> str | None:
     """Why radii are too dear to be measured unasked, or None."""
     ask = "compare(..., metrics=[metrics.robustness_irrelevant(grid=7), metrics.robustness_relevant(grid=7), ...])"
+    if question.dims == ("feature",) and question.model.bounds is None:
+        return f"not measured: columns have units of their own, which one radius would mix; ask for it by {ask}"
     entries = question.z[0].numel()
     if not question.model.differentiable:
         return f"not measured: without gradients a radius takes thousands of predictions; ask for it by {ask}"
@@ -196,12 +198,13 @@ def _check(pair: tuple[Difference, Difference], outcomes: list[bool | None]) -> 
     d = pair[weaker]
     if d.rows == 0:
         return Check.silent(NAME, 0.0, "in no row is what is explained the predicted class, whose radii are measured")
-    held, moved = (f"{e.mean:+.0%} [{e.low:+.0%}, {e.high:+.0%}]" for e in pair)
+    held, moved = pair[0], replace(pair[1], mean=-pair[1].mean, low=-pair[1].high, high=-pair[1].low)
+    said = [f"{e.mean:+.0%} [{e.low:+.0%}, {e.high:+.0%}]" for e in (held, moved)]
     verb = {True: "guides an attack", False: "guides an attack no better than chance", None: "may guide an attack"}
     few = "" if d.rows >= LEAST_ROWS else f" (under {LEAST_ROWS} rows: intervals only)"
     reason = (
-        f"{verb[passed]}: against random order the smallest change that alters the prediction is {held} larger with "
-        f"its top positions held and {moved} smaller with them alone free{few}"
+        f"{verb[passed]}: of the smallest change that alters the prediction, against random order, holding its top "
+        f"positions makes {said[0]} (more is better) and moving them alone {said[1]} (less is better){few}"
     )
     return Check(NAME, d.mean, d.low, d.high, 0.0, passed, reason)
 
