@@ -40,6 +40,7 @@ _MODULES = {
     "attack": "attack",
     "curves": "gradients.curves",
     "games": "games",
+    "generative": "generative",
     "data": "data",
     "methods": "methods",
     "metrics": "metrics",

@@ -70,7 +70,7 @@ def answer(method: Method, question: Question, run: Run, spec: Mapping[str, Any]
     operation depends on the number of threads.
     """
     long = run.store is not None or run.workers > 1
-    with _one_thread() if long else contextlib.nullcontext():
+    with one_thread() if long else contextlib.nullcontext():
         job = Job.of(method, question)
         with Store.opened(run.store, spec, temporary=run.workers > 1, resume=run.resume) as store:
             if run.workers > 1 and store is not None:
@@ -115,7 +115,8 @@ def join(results: list[Result]) -> Result:
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """One thread for what happens inside: the same bits whatever the machine has."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
