@@ -22,6 +22,7 @@ LAYERS = (
     {"comparing"},
     {"checking"},
     {"__init__"},  # the public names
+    {"experiments"},
     {"app"},
     {"__main__"},
 )

@@ -1,4 +1,4 @@
-"""The command line: explain, compare, evaluate, check, methods, report, demo.
+"""The command line: explain, compare, evaluate, check, methods, report, demo, benchmark.
 
 Exit codes: 0 done, 1 something unexpected (the model raised), 2 a mistake in what was asked, 3 something that cannot be
 done right.
@@ -253,7 +253,41 @@ def demo(
     console.result(found, found["report"])
 
 
-COMMANDS = (explain, compare, evaluate, check, methods, report, demo)
+def benchmark(
+    console: Console,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Which: robustness.")],
+    settings: Annotated[dict[str, Any], From("pellucid.experiments.settings:Settings", "Benchmark")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the page and its tables.")] = Path("robustness"),
+    store: Annotated[
+        Path | None, typer.Option("--store", help="Folder of finished pieces (none: OUT/store); a killed run resumes.")
+    ] = None,
+) -> None:
+    """The experiments of a paper run again, beside its own figures: a page and tables, in pieces that resume."""
+    if name != "robustness":
+        raise BadInput(f"benchmark: {name!r} is not there; have robustness")
+    from pellucid.experiments.settings import Settings
+
+    chosen = Settings(**settings)
+    fresh = not out.exists()
+    outputs = Outputs(out) if fresh else None  # the place is checked before hours of work
+    from pellucid.experiments import robustness, writing
+
+    if outputs is not None:
+        out.mkdir()
+    outputs = Outputs(*(out / file for file in writing.files()))
+    found = robustness.run(chosen, store or out / "store", console.progress, console.note)
+    with outputs.staged() as places:
+        writing.write(found, _command(), {path.name: path for path in places if path is not None})
+    said = writing.said(found)
+    console.result(
+        {"files": [str(path) for path in outputs.targets], **said},
+        *said["headline"],
+        *(f"{claim['outcome']}: {claim['claim']} ({claim['reason']})" for claim in said["claims"]),
+        *(summaries.wrote(str(path)) for path in outputs.targets),
+    )
+
+
+COMMANDS = (explain, compare, evaluate, check, methods, report, demo, benchmark)
 
 
 def application(wanted: Sequence[str] = ()) -> typer.Typer:
