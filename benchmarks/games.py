@@ -115,7 +115,7 @@ def tabular() -> None:
         kernel = shap.KernelExplainer(predict, background.numpy())
         few = x[:5]
         ratios(
-            "kernel SHAP, MLP, 2,048 coalitions x 50 rows: shap",
+            "kernel SHAP, MLP, 2,048 coalitions x 50 stand-ins: shap",
             lambda: kernel.shap_values(few.numpy(), nsamples=2048, l1_reg=False, silent=True),
             lambda: pellucid.explain(
                 net, few, methods.kernel_shap(2048, removal=removal.marginal(background)), target=0
@@ -220,8 +220,6 @@ def rise_alone(who: str, masks: int) -> None:
     scaled = (x - 0.498) / 0.502
     with torch.no_grad():
         net(scaled)
-    method = methods.rise(32)
-    pellucid.explain(model, x, method, target=pellucid.Target(243, "prob"))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     start = time.perf_counter()
     if who == "published":

@@ -13,7 +13,7 @@ from pellucid.core.budget import Executor, out_of_memory
 from pellucid.core.errors import BadInput, Unsupported
 from pellucid.core.model import Model
 from pellucid.core.players import Players
-from pellucid.core.space import Identity, Inner, Space
+from pellucid.core.space import Identity, Space
 from pellucid.core.target import Target
 
 
@@ -96,9 +96,8 @@ class Question:
     def raw(self, z: Tensor) -> Any:
         """The model's raw output at coordinates z."""
         self.executor.cost.forwards += len(z)
-        if isinstance(self.space, Inner):
-            return self._called(self.space.through, z)
-        return self.run(self.space.decode(z))
+        through: Callable[[Tensor], Any] | None = getattr(self.space, "through", None)  # of a space inside the model
+        return self.run(self.space.decode(z)) if through is None else self._called(through, z)
 
     def run(self, x: Tensor) -> Any:
         """The model's raw output at inputs x; what the user's code raises comes back with what it was called with."""

@@ -47,6 +47,8 @@ class RemovalGame:
         rows, coalitions, _ = s.shape
         turns = torch.zeros(coalitions, dtype=torch.long) if turns is None or not self.removal.sampled else turns
         self.calls += rows * coalitions
+        shown = s[:1] if s.stride(0) == 0 else s  # coalitions that all rows share are looked at once
+        partial = s.is_floating_point() and not torch.equal(shown, shown.round())
         total: Tensor | float = 0.0
         for start in range(0, draws, most):
             block = range(start, min(start + most, draws))
@@ -54,7 +56,7 @@ class RemovalGame:
             def work(part: slice, block: range = block) -> Tensor:
                 # Pairs are ordered (coalition, row), so that a call carries few coalitions.
                 pair = torch.arange(part.start, part.stop)
-                return self._values(s, pair % rows, pair // rows, turns, block)
+                return self._values(s, pair % rows, pair // rows, turns, block, partial)
 
             total = torch.cat(question.executor.map(work, rows * coalitions, each=len(block))) + total
         values: Tensor = (torch.as_tensor(total) / draws).unflatten(0, (coalitions, rows)).transpose(0, 1)
@@ -78,17 +80,14 @@ class RemovalGame:
         total = torch.stack(question.executor.map(work, len(z))).sum(0) / len(z)
         return total.expand(self.rows, -1)
 
-    def _values(self, s: Tensor, row: Tensor, coalition: Tensor, turns: Tensor, draws: range) -> Tensor:
-        """Sum over some draws of f for each pair of a row and a coalition, (P, J)."""
+    def _values(self, s: Tensor, row: Tensor, coalition: Tensor, turns: Tensor, draws: range, partial: bool) -> Tensor:
+        """Sum over some draws of f for each pair of a row and a coalition, (P, J); ``partial`` presence mixes both."""
         question, z = self.question, self.question.z
         here = row.to(z.device)
         present = self.players.take(here).mask(s[row, coalition].to(z).unsqueeze(1))
         kept = z[here].unsqueeze(1)
         absent = self._stand_ins(turns[coalition], here, draws, present[:, 0])
-        whole = present == 1
-        mixed = torch.where(whole, kept, absent)
-        if not bool((whole | (present == 0)).all()):  # partial presence mixes the two
-            mixed = torch.where(whole, kept, absent + present * (kept - absent))
+        mixed = torch.where(present == 1, kept, absent + present * (kept - absent) if partial else absent)
         values = question.value(mixed.flatten(0, 1), here.repeat_interleave(len(draws)))
         total: Tensor = values.unflatten(0, (len(row), len(draws))).sum(1)
         return total

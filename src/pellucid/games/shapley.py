@@ -169,8 +169,7 @@ class Walks(Coalitional):
             return Enumeration(n).play(board, index, shapley_weights(n))
         share = self.per_chunk(n)
         turns = range(index * share, min((index + 1) * share, self.draws(n)))
-        contributions, empties = zip(*(self._draw(board, turn) for turn in turns), strict=True)
-        return WalkState.of(torch.stack(contributions), torch.stack(empties), self._nobody(board))
+        return WalkState.of(*self._draws(board, turns), self._nobody(board))
 
     def _nobody(self, board: Board) -> Tensor | None:
         """The exact worth of nobody, where the budget has room for it."""
@@ -180,25 +179,29 @@ class Walks(Coalitional):
         known = board.memo["nobody"]
         return known if len(known) else None
 
-    def _draw(self, board: Board, turn: int) -> tuple[Tensor, Tensor]:
-        """Marginal contributions (B, n, J) of one draw, and the value of nobody (B, J)."""
+    def _draws(self, board: Board, turns: range) -> tuple[Tensor, Tensor]:
+        """Marginal contributions (T, B, n, J) of some draws, and the values of nobody (T, B, J), asked in one go."""
         n, rows = board.n, board.rows
-        order = rng.permutation(board.seed, f"{self.name}.order", turn, board.first_row, rows, n)
         alone = self.orders == 1 or self.budget < 2 + self.cost(n)
-        orders = [order] if alone else [order, order.flip(1)]
-        walks = [_prefixes(each) for each in orders]
-        ends, fresh = board.ends(), int(self.removal.sampled and turn > 0)
-        s = torch.cat([torch.zeros(rows, fresh, n), *(walk[:, :-1] for walk in walks)], 1)
-        values = board.value(s, torch.full((s.shape[1],), turn)) if s.shape[1] else ends[:, :0]
+        drawn = [rng.permutation(board.seed, f"{self.name}.order", turn, board.first_row, rows, n) for turn in turns]
+        order = torch.stack([torch.stack([each] if alone else [each, each.flip(1)]) for each in drawn])  # (T, P, B, n)
+        inner = _prefixes(order.flatten(0, 2))[:, :-1].unflatten(0, order.shape[:3])  # (T, P, B, n - 1, n)
+        s, ends = inner.permute(2, 0, 1, 3, 4).flatten(1, 3), board.ends()
+        which = torch.tensor(turns).repeat_interleave(order.shape[1] * (n - 1))
         # A fresh background makes a fresh value of nobody; that of turn 0 is known.
-        empty, values = (values[:, :1] if fresh else ends[:, :1]), values[:, fresh:]
-        full = ends[:, 1:]
-        total = torch.zeros(rows, n, values.shape[2], dtype=torch.float64)
-        for i, each in enumerate(orders):
-            inner = values[:, i * (n - 1) : (i + 1) * (n - 1)]
-            steps = torch.cat([empty, inner, full], 1).diff(dim=1)
-            total += torch.zeros_like(total).scatter_(1, each.unsqueeze(-1).expand_as(steps), steps)
-        return total / len(orders), empty[:, 0]
+        fresh = [turn for turn in turns if self.removal.sampled and turn > 0]
+        asked = torch.cat([torch.zeros(rows, len(fresh), n), s], 1)
+        values = board.value(asked, torch.cat([torch.tensor(fresh, dtype=torch.long), which]))
+        empty = ends[:, :1].expand(-1, len(turns), -1).clone()
+        if fresh:
+            empty[:, len(turns) - len(fresh) :] = values[:, : len(fresh)]
+        inside = values[:, len(fresh) :].unflatten(1, (len(turns), order.shape[1], n - 1))  # (B, T, P, n - 1, J)
+        first = empty[:, :, None, None].expand(-1, -1, order.shape[1], -1, -1)
+        last = ends[:, None, None, 1:].expand_as(first)
+        steps = torch.cat([first, inside, last], 3).diff(dim=3)
+        place = order.permute(2, 0, 1, 3).unsqueeze(-1).expand_as(steps)
+        contributions = torch.zeros_like(steps).scatter_(3, place, steps).mean(2)
+        return contributions.movedim(1, 0), empty.movedim(1, 0)
 
     def settle(self, board: Board, state: Any) -> Result:
         if isinstance(state, Sums):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import warnings
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
@@ -206,6 +207,8 @@ def _replica(module: nn.Module, share: bool) -> nn.Module:
     for child in module.modules():
         # What a forward pass left on the module (activations, attention maps) has a history that cannot be copied.
         memo |= {id(tensor): tensor.detach().clone() for tensor in _tensors(vars(child)) if not tensor.is_leaf}
+        # A module has a dozen empty dicts of hooks, which copy.deepcopy is slow at.
+        memo |= {id(each): OrderedDict() for each in vars(child).values() if type(each) is OrderedDict and not each}
     if share:
         memo |= {id(parameter): _alias(parameter) for parameter in module.parameters()}
     try:
