@@ -4,6 +4,7 @@ from pellucid.generative.autoencoder import VAE
 from pellucid.generative.fit import Fitted, fit
 from pellucid.generative.learner import Learner, Step
 from pellucid.generative.quality import disentanglement, flips, mutual_information_gap, reconstruction
+from pellucid.generative.translator import translator
 from pellucid.generative.vae import beta_tcvae, joint_vae, supervised_vae
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "mutual_information_gap",
     "reconstruction",
     "supervised_vae",
+    "translator",
 ]
