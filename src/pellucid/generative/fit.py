@@ -143,7 +143,10 @@ def fit(
         for rows, labels in [(x, y)] if test is None else [(x, y), test]:
             learner.check(rows, labels)
         learner.prepare(x, y)
-        loop = _Loop(model, learner.to(place), (x, y), test, seed, store)
+        learner.to(place)
+        if x.ndim == 4:
+            learner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a quarter faster
+        loop = _Loop(model, learner, (x, y), test, seed, store)
         loop.load()
         progress = loop.progress
         while progress.step < steps and (patience is None or progress.stale < patience):
@@ -152,6 +155,7 @@ def fit(
                 run.progress(f"training {model.name}", progress.step, steps)
         if patience is not None:
             learner.load_state_dict(progress.weights)
+        learner.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     kept = progress.step if patience is None else progress.kept
     return Fitted(learner.eval(), progress.step, kept, progress.seconds, spec, progress.record)
 
