@@ -55,7 +55,10 @@ def facts(found: Found, command: str) -> list[tuple[str, str]]:
         "takes absolute values. IG is multiplied by x - baseline, theirs is not; SHAP is a regression under the "
         "Shapley kernel with exact sums, theirs is not; BBMP ranks what has to be taken away, theirs what is kept."
     )
-    said["Planted truth"] = "Tagged digits: a mark of 4 x 4 pixels in a corner alone decides the class. Chance is 2 %."
+    said["Planted truth"] = (
+        "Tagged digits: a mark of 4 x 4 pixels in a corner alone decides the class, and 8 of its pixels are lit. "
+        "Chance is 2 %."
+    )
     said["Randomised weights"] = (
         f"The last layer drawn once, the class held fixed, on {s.in_few} digits. Methods that explain the "
         "prediction itself (CFX, Greedy-AS) explain that of the random network. Of IG, LOO and SHAP four pixels in "

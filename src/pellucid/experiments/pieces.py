@@ -31,8 +31,8 @@ from pellucid.run.store import Store
 
 RADIUS, SHARE = 0.1, 0.2
 """Of sensitivity: how far neighbours are at most in any pixel, and the share of the pixels that is compared."""
-MARKED = 16
-"""Pixels of a tag, and so how many of a method's top pixels are looked for in it."""
+MARKED = 8
+"""Pixels that are looked for in the tag: as many as it lights. Of its dark ones a baseline of 0 knows nothing."""
 STEP = 39
 """Pixels that the released code adds in a step."""
 DRAWING = ("eg", "shap", "random")

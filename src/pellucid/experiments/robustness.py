@@ -20,7 +20,7 @@ from pellucid.core.method import plain
 from pellucid.experiments import rows as data
 from pellucid.experiments.blindness import Blindness, blindness
 from pellucid.experiments.contestants import Contestant, contestants
-from pellucid.experiments.pieces import DRAWING, Bench, Piece, pieces
+from pellucid.experiments.pieces import DRAWING, MARKED, Bench, Piece, pieces
 from pellucid.experiments.settings import Settings
 from pellucid.reporting import numerals
 from pellucid.run.store import Store
@@ -120,6 +120,7 @@ def run(settings: Settings, folder: Path, progress: Progress | None = None, note
 def opened(settings: Settings, rows: data.Rows, folder: Path) -> Iterator[Store]:
     """The store of these settings, this version and these weights."""
     spec = settings.spec() | {"version": __version__, "torch": torch.__version__, "weights": rows.weights}
+    spec["marked"] = MARKED
     spec["methods"] = [[c.key, plain(c.method)] for c in contestants(settings, rows.background)]
     with Store.opened(folder, spec, temporary=False, resume=True) as store:
         assert store is not None  # noqa: S101 - a folder was given

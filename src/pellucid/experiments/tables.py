@@ -35,7 +35,7 @@ TABLES = {
 WORDS = {
     "robustness_irrelevant": "Robustness-S̄r",
     "robustness_relevant": "Robustness-Sr",
-    "planted": "planted tag: share of the top 16 pixels inside it",
+    "planted": "planted tag: share of the top 8 pixels inside it",
     "randomised": "rank correlation of |map| with the last layer drawn anew",
     "sensitivity": "sensitivity of the top 20 %",
     "floor": "the same at radius 0: its own random draws",
