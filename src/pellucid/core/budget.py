@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import resource
 import sys
@@ -114,12 +115,24 @@ class Executor:
     @contextlib.contextmanager
     def measured(self, device: torch.device) -> Iterator[None]:
         """Add the wall time and the peak of extra memory of the enclosed work to the cost."""
+        keep_pages()
         start, memory = time.perf_counter(), _PeakMemory(device)
         try:
             yield
         finally:
             self.cost.seconds += time.perf_counter() - start
             self.cost.peak_bytes = max(self.cost.peak_bytes, memory.extra())
+
+
+@functools.cache
+def keep_pages() -> None:
+    """Let the C library keep blocks of memory under 32 MB for reuse, once a process.
+
+    At first glibc maps every block over 128 KiB afresh and returns it when it is freed, so each tensor of a model call
+    is paid for in page faults: a fifth to a third of the time on tables. Freeing one large block raises the limit
+    (mallopt(3), M_MMAP_THRESHOLD); other allocators do not mind.
+    """
+    torch.empty(32_000_000, dtype=torch.uint8)
 
 
 def out_of_memory(error: BaseException) -> bool:
