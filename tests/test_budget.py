@@ -105,7 +105,7 @@ def test_every_item_is_worked_on_once_in_order(count, batch_size):
 
 def test_the_size_of_a_call_falls_with_the_size_of_a_row():
     sizes = [batch_rows(entries, Run()) for entries in (1, 30, 784, 3 * 32 * 32, 3 * 224 * 224, 10**8)]
-    assert sizes == [2048, 2048, 128, 64, 4, 1]
+    assert sizes == [8192, 4096, 128, 64, 4, 1]
 
 
 def test_a_run_may_say_or_limit_the_size_of_a_call():
