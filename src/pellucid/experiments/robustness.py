@@ -82,7 +82,7 @@ def _seconds(s: Settings, piece: Piece) -> float:
     steps = max(1, round(s.fractions[-1] / 0.05))
     grows = piece.key.startswith("greedy_as")
     cheap = {"bbmp": 1.0, "cfx": 0.4, "shap": 0.5}.get(piece.key, 0.1)
-    step, short = 0.0025 * s.subsets, 0.01 * s.subsets if grows else cheap
+    step, short = 0.003 * s.subsets, 0.012 * s.subsets if grows else cheap
     draws = 2 * s.neighbours + 1 if piece.key in DRAWING else s.neighbours + 1
     whole = {"greedy": 1.6 * steps, "greedy_as": step * steps, "banzhaf": 0.0035 * s.banzhaf}
     return {
@@ -91,7 +91,7 @@ def _seconds(s: Settings, piece: Piece) -> float:
         "planted": step if grows else cheap,
         "randomised": 2 * short,
         "sensitivity": draws * short,
-        "seconds": 0.2 * s.released_subsets,
+        "seconds": 1.4 * s.released_subsets,
     }.get(piece.kind, 0.2 + 0.05 * len(s.sizes) * s.restarts * s.pgd_steps / 100)
 
 
