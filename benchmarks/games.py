@@ -5,7 +5,7 @@ values, the peer's mean squared error divided by ours at equal numbers of coalit
 left out.
 
     python benchmarks/games.py            # all of it, about ten minutes
-    python benchmarks/games.py tabular    # parts: tabular, digits, rise, error
+    python benchmarks/games.py tabular    # parts: tabular, digits, rise, error, larger
 """
 
 from __future__ import annotations
@@ -292,8 +292,11 @@ def error() -> None:
         for _, n, worth in boards:
             code = 2 ** np.arange(n)
 
-            def value(s: torch.Tensor, worth=worth, code=code) -> np.ndarray:
-                return worth[s.numpy().astype(np.int64) @ code]
+            def looked_up(s: np.ndarray, worth=worth, code=code) -> np.ndarray:
+                return worth[np.round(s).astype(np.int64) @ code]
+
+            def value(s: torch.Tensor, looked_up=looked_up) -> np.ndarray:
+                return looked_up(s.numpy())
 
             truth = pellucid.play(games.FunctionGame(n, value), methods.exact_shapley()).values[0]
             seeds = range(10)
@@ -304,9 +307,9 @@ def error() -> None:
                 ]
                 row[name].append(_relative(found, truth))
             if "shap kernel" in peers:
-                row["shap kernel"].append(_relative([_shap(worth, code, n, budget, seed) for seed in seeds], truth))
+                row["shap kernel"].append(_relative([_shap(looked_up, n, budget, seed) for seed in seeds], truth))
             if "shapiq kADD 2" in peers:
-                row["shapiq kADD 2"].append(_relative([_kadd(worth, code, n, budget, seed) for seed in seeds], truth))
+                row["shapiq kADD 2"].append(_relative([_kadd(looked_up, n, budget, seed) for seed in seeds], truth))
         means = {name: math.exp(np.mean(np.log(np.maximum(values, 1e-30)))) for name, values in row.items()}
         against = ", ".join(f"{name} {means[name] / means['regression_shapley']:.2f}" for name in peers)
         print(
@@ -314,26 +317,67 @@ def error() -> None:
         )
 
 
+def larger() -> None:
+    """16, 20 and 30 players: too many to enumerate for peers, with Shapley values known in closed form."""
+    names = [name for name in ("regression_shapley", "kernel_shap", "permutation_shapley") if hasattr(methods, name)]
+    peers = [name for package, name in (("shap", "shap kernel"), ("shapiq", "shapiq kADD 2")) if have(package)]
+    print(f"{'n':>3} {'budget':>7}" + "".join(f"{name:>22}" for name in [*names, *peers]) + "   ratios of peers")
+    for n in (16, 20, 30):
+        boards = [
+            games.known.unanimity(n, seed=0),
+            games.known.airport([1.0 + (i % 7) for i in range(n)]),
+            games.known.glove(n // 2 - 1, n - n // 2 + 1),
+            games.known.voting([1 + i % 5 for i in range(n)], quota=sum(1 + i % 5 for i in range(n)) // 2 + 1),
+        ]
+        for budget in (n + 2, 128, 512, 2048):
+            row: dict[str, list[float]] = {name: [] for name in [*names, *peers]}
+            for board in boards:
+                truth = np.asarray(board.values, dtype=np.float64)
+
+                def value(s: np.ndarray, game=board.game) -> np.ndarray:
+                    return game(torch.from_numpy(np.round(s)).double()[None])[0, :, 0].numpy()
+
+                for name in names:
+                    method = getattr(methods, name)(budget)
+                    found = [pellucid.play(board.game, method, seed=seed).values[0] for seed in range(5)]
+                    row[name].append(_relative(found, truth))
+                if budget < 2 * n:  # the peers do not run with so few
+                    continue
+                if "shap kernel" in peers:
+                    row["shap kernel"].append(_relative([_shap(value, n, budget, seed) for seed in range(5)], truth))
+                if "shapiq kADD 2" in peers:
+                    row["shapiq kADD 2"].append(_relative([_kadd(value, n, budget, seed) for seed in range(5)], truth))
+            means = {k: math.exp(np.mean(np.log(np.maximum(v, 1e-30)))) if v else math.nan for k, v in row.items()}
+            against = ", ".join(f"{name} {means[name] / means['regression_shapley']:.2f}" for name in peers)
+            worst = max(row["regression_shapley"])
+            print(
+                f"{n:>3} {budget:>7}"
+                + "".join(f"{means[name]:>22.2e}" for name in [*names, *peers])
+                + f"   {against}; worst of ours {worst:.2f}",
+                flush=True,
+            )
+
+
 def _relative(found: list[np.ndarray], truth: np.ndarray) -> float:
     return float(np.mean((np.stack(found) - truth) ** 2) / np.mean(truth**2))
 
 
-def _shap(worth: np.ndarray, code: np.ndarray, n: int, budget: int, seed: int) -> np.ndarray:
+def _shap(value: Callable[[np.ndarray], np.ndarray], n: int, budget: int, seed: int) -> np.ndarray:
     import shap
 
     np.random.seed(seed)  # noqa: NPY002 - what shap draws from
-    kernel = shap.KernelExplainer(lambda s: worth[np.round(s).astype(np.int64) @ code], np.zeros((1, n)))
+    kernel = shap.KernelExplainer(value, np.zeros((1, n)))
     return kernel.shap_values(np.ones((1, n)), nsamples=budget - 2, l1_reg=False, silent=True)[0]
 
 
-def _kadd(worth: np.ndarray, code: np.ndarray, n: int, budget: int, seed: int) -> np.ndarray:
+def _kadd(value: Callable[[np.ndarray], np.ndarray], n: int, budget: int, seed: int) -> np.ndarray:
     from shapiq.approximator import kADDSHAP
 
-    found = kADDSHAP(n, max_order=2, random_state=seed).approximate(budget, lambda s: worth[s.astype(np.int64) @ code])
+    found = kADDSHAP(n, max_order=2, random_state=seed).approximate(budget, lambda s: value(s.astype(np.float64)))
     return np.array([found[(i,)] for i in range(n)])
 
 
-PARTS = {"tabular": tabular, "digits": digits, "rise": rise, "error": error}
+PARTS = {"tabular": tabular, "digits": digits, "rise": rise, "error": error, "larger": larger}
 
 if __name__ == "__main__":
     torch.set_num_threads(1)

@@ -78,7 +78,8 @@ def minimal_radius(
     from pellucid.models.wrap import wrap
 
     with untouched():
-        question = ask(wrap(model), x, "all", None, None, seed, Run() if run is None else run)
+        # Not the folded copy: what is found must change the prediction of the model itself, to the last bit.
+        question = ask(wrap(model), x, "all", None, None, seed, Run() if run is None else run, fold=False)
         attacks = pick(method, question.model.differentiable)
         check_needs(attacks, question.model)
         check_bounds(question)

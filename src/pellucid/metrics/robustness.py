@@ -39,7 +39,7 @@ KEYWORDS = 5
 """The most features of few, as of a sentence, that are looked at."""
 FAR = 10.0
 """How many times the smallest change of all features together counts as out of reach, where there are no bounds."""
-OPTIMISERS = ("greedy_as", "greedy_as_released", "greedy", "one_step_banzhaf")
+OPTIMISERS = ("counterfactual_cfx", "greedy_as", "greedy_as_released", "greedy", "one_step_banzhaf")
 """Methods that search for the order these metrics ask about."""
 
 
