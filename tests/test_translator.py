@@ -177,6 +177,17 @@ def test_pictures_of_the_usual_sizes(size, depth):
         assert recipe.build(0)(torch.zeros(1, 3, size, size), torch.ones(1, 1)).shape == (1, 3, size, size)
 
 
+@pytest.mark.slow
+def test_a_trained_translator_changes_what_it_is_asked_to_change_and_nothing_else():
+    recipe = replace(SMALL, filters=8, batch=32, rate=1e-3)
+    fitted = generative.fit(recipe, *faces(600), steps=2400)
+    x, _ = faces(300, seed=1)
+    found = generative.flips(fitted.model, read, x, NAMES)
+    assert found.passes, found.reasons
+    assert found.matrix.fill_diagonal_(0).max() < 0.03
+    assert generative.reconstruction(fitted.model, x).explained > 0.95
+
+
 WRONG = {
     "no names": (lambda: generative.translator([]), BadInput, "one or more different"),
     "text": (lambda: generative.translator("hat"), BadInput, "list of attributes"),
