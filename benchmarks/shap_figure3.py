@@ -72,6 +72,8 @@ def draw(table: pd.DataFrame, path: Path) -> None:
             )
         ax.axhline(part["exact"].iloc[0], color="black", linestyle="--", linewidth=0.8)
         ax.set_xscale("log")
+        ax.set_xticks(budgets := sorted(part["evaluations"].unique()), [f"{budget:,}" for budget in budgets])
+        ax.minorticks_off()
         ax.set_title(f"{tree}: median, 10th to 90th percentile", fontsize=9, loc="left")
         ax.set_xlabel("evaluations", fontsize=8)
         ax.tick_params(labelsize=8)
