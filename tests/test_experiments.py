@@ -262,7 +262,7 @@ def test_win_draw_and_loss():
 
 def test_few_rows_decide_nothing():
     values = {("planted", key): np.full(3, level) for key, level in (("greedy_as_irrelevant", 0.9), ("grad", 0.1))}
-    assert [t.outcome for t in tables.tests(invented(values, 3))] == ["draw"]
+    assert [t.outcome for t in tables.tests(invented(values, 3))] == ["too few"]
 
 
 @pytest.mark.parametrize(("ahead", "outcome"), [(3.0, findings.HOLDS), (-3.0, findings.FAILS), (0.0, findings.OPEN)])

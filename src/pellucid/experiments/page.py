@@ -9,24 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from pellucid.experiments import findings, making, tables
+from pellucid.experiments import findings, making, portraits, tables
 from pellucid.experiments.contestants import AS
 from pellucid.experiments.published import FIGURES, REFERENCES
-from pellucid.experiments.robustness import Array, Found
+from pellucid.experiments.robustness import Found
 from pellucid.experiments.tables import HEADLINE, Line, better, words
-from pellucid.reporting import figures, numerals, palette, pictures
+from pellucid.reporting import figures, numerals, palette
 from pellucid.reporting.page import TEMPLATES, environment
 
 CURVES = ("robustness_irrelevant", "robustness_relevant", "insertion/uniform", "deletion/uniform")
-ON_PICTURE = (
-    "Integrated gradients",
-    "Leaving one out",
-    "Baseline Shapley values, random orders",
-    "Gradient",
-    "Expected gradients, training digits",
-    "Greedy-AS S̄r",
-    "Greedy-AS Sr",
-)
 _STYLES = {"Random": "soft", AS: "accent", "IG": "minus", "SHAP": "minus", "LOO": "minus", "EG": "trust", "CFX": "plus"}
 _DASHES = {"SHAP": "6 3", "LOO": "2 3", "Random": "2 4", "Greedy-AS Sr": "6 3", "BBMP": "6 3"}
 
@@ -83,8 +74,8 @@ def page(found: Found, command: str) -> str:
             drawn=[c.label for c in found.contestants if not c.ablation],
             ranks=[_ranks(found, kind) for kind in ("insertion", "deletion")],
             trials=_trials(found),
-            gallery=_gallery(found),
-            dark=_dark(found),
+            gallery=portraits.gallery(found),
+            dark=portraits.dark(found),
             released=making.released(found),
             facts=making.facts(found, command),
         )
@@ -107,8 +98,16 @@ def board(found: Found, criteria: tuple[str, ...], ablation: bool = False) -> Bo
     }
     order = [key for lines in each.values() for key in lines]
     who = {c.key: c for c in found.contestants}
+    most = {c: max(x.rows for x in lines.values()) for c, lines in each.items()}
     best = {
-        c: next((x.who.key for x in lines.values() if not x.matched and x.who.key != "random"), None)
+        c: next(
+            (
+                x.who.key
+                for x in lines.values()
+                if not x.matched and x.who.key != "random" and c != "floor" and x.rows == most[c]
+            ),
+            None,
+        )
         for c, lines in each.items()
     }
     return Board(
@@ -118,7 +117,9 @@ def board(found: Found, criteria: tuple[str, ...], ablation: bool = False) -> Bo
                 who[key].label,
                 key == "random",
                 tuple(
-                    None if key not in lines else _entry(lines[key], axes[c], lines.get("random"), best[c] == key)
+                    None
+                    if key not in lines
+                    else _entry(lines[key], axes[c], lines.get("random"), best[c] == key, most[c])
                     for c, lines in each.items()
                 ),
             )
@@ -127,9 +128,11 @@ def board(found: Found, criteria: tuple[str, ...], ablation: bool = False) -> Bo
     )
 
 
-def _entry(line: Line, axis: figures.Axis, random: Line | None, best: bool) -> Entry:
+def _entry(line: Line, axis: figures.Axis, random: Line | None, best: bool, most: int) -> Entry:
     mean, _, _ = numerals.estimate(line.mean, line.low, line.high)
     notes = []
+    if line.rows < most:
+        notes.append(f"{numerals.plural(line.rows, 'digit')} only")
     if line.matched:
         notes.append("its own criterion")
     if math.isfinite(line.censored) and line.censored > 0:
@@ -250,67 +253,11 @@ def _trial(test: tables.Test | None) -> dict[str, str] | None:
     d = test.difference
     mean, low, high = numerals.estimate(d.mean, d.low, d.high)
     p = numerals.probability(test.p_wilcoxon)
-    style = {"win": "trust", "draw": "soft", "loss": "distrust"}[test.outcome]
+    style = {"win": "trust", "loss": "distrust"}.get(test.outcome, "soft")
     return {
         "outcome": test.outcome,
         "style": style,
         "difference": f"{mean} ({low} to {high})",
         "p": f"Wilcoxon {p}" if p else "",
         "paper": f"paper: {test.paper}" if test.paper else "",
-    }
-
-
-def _picture(values: Array) -> str:
-    return pictures.signed(values, palette.limit(values)).src
-
-
-def _photo(x: Array) -> str:
-    grey = np.rint(x * 255).astype(np.uint8)
-    return pictures.photograph(np.repeat(grey[..., None], 3, -1)).src
-
-
-def _gallery(found: Found) -> dict[str, Any]:
-    shown = [c for c in found.contestants if any(c.key in row.maps for row in found.shown)]
-    rows = [
-        {
-            "photo": _photo(row.x),
-            "label": f"{row.label}" if row.label == row.prediction else f"{row.label}, read as {row.prediction}",
-            "maps": [_picture(row.maps[c.key]) if c.key in row.maps else None for c in shown],
-        }
-        for row in found.shown
-    ]
-    return {"names": [c.label for c in shown], "rows": rows}
-
-
-def _dark(found: Found) -> dict[str, Any]:
-    b = found.blindness
-    seen = [
-        {
-            "label": m.label,
-            "reference": m.reference,
-            "theorem": m.theorem,
-            "largest": "exactly 0" if m.largest == 0 else numerals.figure(m.largest, 2),
-            "share": numerals.percent(m.share),
-            "says": "blind" if m.blind else "sees it",
-        }
-        for m in b.methods
-    ]
-    moved = [
-        {
-            "label": m.label,
-            "theorem": m.theorem,
-            "change": "exactly 0" if m.change == 0 else numerals.figure(m.change, 2),
-            "says": "blind" if m.blind else "sees it",
-        }
-        for m in b.metrics
-    ]
-    maps = [{"label": m.label, "src": _picture(m.map), "blind": m.blind} for m in b.methods if m.label in ON_PICTURE]
-    return {
-        "photo": _photo(b.x),
-        "object": _picture(np.where(b.object, 1.0, 0.0)),
-        "prediction": b.prediction,
-        "share": numerals.percent(b.share),
-        "methods": seen,
-        "metrics": moved,
-        "maps": maps,
     }

@@ -140,7 +140,7 @@ def _within_gap(each: list[Numbers]) -> set[str]:
 
 @dataclass(frozen=True)
 class Test:
-    """A method against another, paired by row; positive is better. ``outcome``: win, draw or loss."""
+    """A method against another, paired by row; positive is better. ``outcome``: win, draw, loss or too few."""
 
     criterion: str
     one: Contestant
@@ -154,10 +154,9 @@ class Test:
     def outcome(self) -> str:
         """By the t-test with Holm's correction, as the paper's is a t-test; by the interval where rows are few."""
         d = self.difference
-        if self.p_t is None:
-            sure = d.rows >= FEWEST and (d.low > 0 or d.high < 0)
-        else:
-            sure = self.p_t < SIGNIFICANT
+        if d.rows < FEWEST:
+            return "too few"
+        sure = d.low > 0 or d.high < 0 if self.p_t is None else self.p_t < SIGNIFICANT
         return "draw" if not sure else "win" if d.mean > 0 else "loss"
 
 
