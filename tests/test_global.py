@@ -210,3 +210,9 @@ def test_one_row_has_no_error(net):
     with pytest.warns(Unreliable, match="one row"):
         g = pellucid.explain_global(net, X[:1], Y[:1], methods.feature_ablation())
     assert np.isnan(g.std_error).all()
+
+
+def test_a_global_explanation_is_not_scored_as_one_of_a_row(net):
+    e = pellucid.explain_global(net, X, Y, methods.exact_shapley(removal.marginal(BACKGROUND)))
+    with pytest.raises(BadInput, match="is global, an average over rows"):
+        pellucid.evaluate(net, e, ["insertion"])

@@ -93,6 +93,11 @@ def by_label(explanation: Explanation | Mapping[str, Explanation] | Sequence[Exp
     for label, e in given.items():
         if not isinstance(e, Explanation):
             raise BadInput(f"evaluate: expected an Explanation, got {type(e).__name__} ({label!r})")
+        if "sum_rule" in e.details or "local" in e.details:
+            raise BadInput(
+                f"evaluate: {label!r} is global, an average over rows; metrics score explanations of rows, which "
+                "pellucid.explain gives"
+            )
         if e.several:
             raise BadInput(
                 f"evaluate: {label!r} explains several outputs at once; explain one target a row to score it"

@@ -136,7 +136,7 @@ def photos(settings: Settings, progress: Progress | None) -> Comparison | None:
         methods={
             "saliency": methods.saliency(),
             "input_x_gradient": methods.input_x_gradient(),
-            "integrated_gradients": methods.integrated_gradients(steps=24),
+            "integrated_gradients": methods.integrated_gradients(steps=48),
             "smooth_grad": methods.smooth_grad(samples=8),
             "grad_cam": methods.grad_cam(),
         },

@@ -47,7 +47,7 @@ class PGD(Attack):
         low = known.lower.clone()
         trial = torch.where(known.radius.isfinite(), known.radius * INSIDE, self.start)
         active = torch.arange(len(problem))
-        best = known
+        best, power = known, torch.ones_like(trial)
         for _ in range(_ROUNDS):
             part = problem.take(active)
             delta, changed = self._attempts(part, trial[active])
@@ -55,9 +55,11 @@ class PGD(Attack):
             best = best.put(active, best.take(active).with_found(delta, torch.where(changed, length, torch.inf)))
             low[active] = torch.where(changed, low[active], torch.maximum(low[active], trial[active]))
             high = best.radius[active]
+            power[active] *= 2  # a radius that was known is approached from above, by 1, 2, 4, ... %
+            smaller = torch.where(known.radius[active].isfinite(), high * INSIDE ** power[active], high / _FACTOR)
             trial[active] = torch.where(
                 high.isfinite(),
-                torch.where(low[active] > 0, (low[active] + high) / 2, high / _FACTOR),
+                torch.where(low[active] > 0, (low[active] + high) / 2, smaller),
                 trial[active] * _FACTOR,
             )
             wide = (high - low[active] > TOLERANCE * torch.minimum(high, torch.ones_like(high))) & (low[active] < high)
