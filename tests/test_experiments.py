@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pellucid.app import cli
 from pellucid.core.errors import BadInput, Unsupported
 from pellucid.experiments import findings, robustness, rows, tables, writing
 from pellucid.experiments.blindness import Blindness
@@ -46,22 +45,10 @@ def found(store):
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
+def run(tmp_path, monkeypatch, command_line):
     """Run a command line in an empty folder: exit code, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
-
-    def go(line):
-        capsys.readouterr()
-        try:
-            cli.main(line.split())
-        except SystemExit as end:
-            code = end.code or 0
-        else:
-            code = 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return go
+    return command_line
 
 
 def same(a, b):

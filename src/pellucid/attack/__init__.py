@@ -13,11 +13,12 @@ from pellucid.attack.radius import Radius, minimal_radius
 def minimum_norm(steps: int = 40) -> Attack:
     """Which perturbation is the smallest? A direct search, without guessing a radius first.
 
-    It starts at the nearest of the planes on which one of the 9 strongest rivals draws level, within the box, by the
-    slopes at the input (croce2020): for a linear model that is the answer. Then it steps along the slope of the margin,
-    on a ball that shrinks where the prediction has changed and grows where it has not (rony2019, pintor2021), and
-    bisects towards the input. Norms 1, 2 and ∞. The first step is tiny and random, so that a tie of two ways is broken.
-    Cost: up to 9 backwards a row, steps forwards and backwards and up to 12 forwards a problem.
+    The smaller of two, bisected towards the input. One is the nearest of the planes on which one of the 9 strongest
+    rivals draws level, within the box, by the slopes at the input (croce2020): for a linear model, the answer. The
+    other is met on a walk from the input along the slope of the margin, on a ball that shrinks where the prediction has
+    changed and grows where it has not (rony2019, pintor2021); its first step is tiny and random, so that a tie of two
+    ways is broken. Norms 1, 2 and ∞. Cost: up to 9 backwards a row, steps forwards and backwards and up to 13 forwards
+    a problem.
     """
     return MinimumNorm(steps)
 
@@ -28,11 +29,12 @@ def pgd(
     """The attack that hsieh2021 evaluates with: projected gradient ascent at a fixed radius, the radius bisected.
 
     From ``start`` the radius is divided or multiplied by 10 until one try has succeeded and one has failed, then
-    bisected to 1e-3. A radius that an attack before it has found is only confirmed: PGD tries just inside it, and
-    bisects where it succeeds. ``loss``: "margin" (max_{j ≠ y} z_j - z_y), "logit" (-z_y, as released: it cannot see a
-    feature that only raises a rival) or "ce". ``step``: length of a step (None: 2.5 radius / steps; released: 1).
-    ``restarts``: tries, the first from the input, the others from points drawn uniformly from the ball of the free
-    features. A problem is solved with the first iterate that changes the prediction (released: the last one only).
+    bisected to 1e-3. A radius that an attack before it has found is only confirmed: PGD tries 1 % inside it, and where
+    it succeeds 2, 4, ... % inside what it found, then bisects to 1 %. ``loss``: "margin" (max_{j ≠ y} z_j - z_y),
+    "logit" (-z_y, as released: it cannot see a feature that only raises a rival) or "ce". ``step``: length of a step
+    (None: 2.5 radius / steps; released: 1). ``restarts``: tries, the first from the input, the others from points drawn
+    uniformly from the ball of the free features. A problem is solved with the first iterate that changes the prediction
+    (released: the last one only).
     Cost: up to 25 x restarts x steps forwards and backwards a problem.
     """
     return PGD(steps, restarts, loss, step, start)

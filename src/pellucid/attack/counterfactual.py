@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pellucid.attack.decision import Decision
-from pellucid.attack.problem import Attack, Bracket
+from pellucid.attack.problem import Attack, Bracket, needs
 from pellucid.attack.radius import check_bounds, check_needs, pick, solve
 from pellucid.core.errors import BadInput
 from pellucid.core.method import Method, Result
@@ -37,8 +37,7 @@ class Counterfactual(Method):
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]
         """What its attack needs."""
-        attacks = () if self.attack is None else (self.attack,) if isinstance(self.attack, Attack) else self.attack
-        return frozenset({"predictions"}).union(*(attack.needs for attack in attacks))
+        return needs(self.attack)
 
     def attribute(self, question: Question) -> Result:
         if question.target.several:
@@ -47,6 +46,7 @@ class Counterfactual(Method):
         check_needs(attacks, question.model)
         check_bounds(question)
         decision = Decision.of(question, self.against)
+        decision.say_own(self.name)
         players = question.players or each().divide(question.z, question.dims, question.space.names)
         rows, n, z = len(question.z), players.n, question.z
 
@@ -60,7 +60,7 @@ class Counterfactual(Method):
             def free(row: Tensor, mask: Tensor, entries: Tensor = entries.flatten(1)) -> Tensor:
                 return entries[row]
 
-            found = _joined(solve(decision, 1, free, attacks))
+            found = Bracket.joined(solve(decision, 1, free, attacks))
             delta = found.delta.reshape(z.shape)
             moved = players.gather(delta.abs().unsqueeze(-1))[..., 0]
             cost = found.radius**2 + self.price * (moved > 0).sum(1)
@@ -79,8 +79,3 @@ class Counterfactual(Method):
         details["radius"] = torch.where(reached, best.flatten(1).norm(dim=1), torch.inf)
         values = question.gathered(best.unsqueeze(-1), question.every_row())
         return Result(values, details=details, by_row=frozenset(details))
-
-
-def _joined(parts: Any) -> Bracket:
-    every = list(parts)
-    return Bracket(*(torch.cat([getattr(part, name) for part in every]) for name in ("delta", "radius", "lower")))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import warnings
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pellucid.core.errors import BadInput, Unsupported
+from pellucid.core.errors import BadInput, Unreliable, Unsupported
 from pellucid.core.question import Question
 from pellucid.core.space import Identity
 from pellucid.core.target import Target
@@ -32,6 +33,7 @@ class Decision:
     own: Tensor
     goal: Tensor | None
     binary: bool = False
+    memo: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, question: Question, against: Any = None) -> Decision:
@@ -56,6 +58,21 @@ class Decision:
                 f"row {row} is already predicted as class {int(own[row])}, so nothing has to change; name another class"
             )
         return cls(question, own, goal, binary)
+
+    def say_own(self, who: str) -> None:
+        """Say so where the class that was asked about is not the one that was predicted, whose loss is looked at."""
+        columns = self.question.columns
+        if columns is None or self.binary:
+            return
+        other = torch.nonzero(columns != self.own).reshape(-1)
+        if len(other):
+            row, asked = int(other[0]), int(columns[other[0]])
+            warnings.warn(
+                f"{who}: row {row + self.question.offset} is predicted as class {int(self.own[row])}, not {asked}; "
+                f"what the prediction rests on is explained. For 'why not {asked}' name it as against=",
+                Unreliable,
+                stacklevel=2,
+            )
 
     @property
     def bounds(self) -> tuple[float, float] | None:
@@ -114,13 +131,12 @@ class Decision:
     def rivals(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Gaps (N, R) by which rows lead their R strongest rivals at z itself, and the slopes (N, R, d) at which each
         rival gains; of a row with a goal, the goal alone. Asked once a row."""
-        memo = self.question.memo
-        missing = [row for row in rows.unique().tolist() if ("rivals", row) not in memo]
+        missing = [row for row in rows.unique().tolist() if row not in self.memo]
         if missing:
             at = torch.tensor(missing)
             for row, gaps, slopes in zip(missing, *self._rivals(at), strict=True):
-                memo["rivals", row] = (gaps, slopes)
-        each = [memo["rivals", row] for row in rows.tolist()]
+                self.memo[row] = (gaps, slopes)
+        each = [self.memo[row] for row in rows.tolist()]
         return torch.stack([gaps for gaps, _ in each]), torch.stack([slopes for _, slopes in each])
 
     def _rivals(self, rows: Tensor) -> tuple[Tensor, Tensor]:

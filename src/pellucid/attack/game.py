@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +12,8 @@ from torch import Tensor
 from pellucid.attack.decision import Decision
 from pellucid.attack.problem import Attack, Bracket
 from pellucid.attack.radius import check_bounds, check_needs, pick, solve
-from pellucid.core.errors import BadInput, Unreliable
+from pellucid.core.errors import BadInput
+from pellucid.core.game import Divided
 from pellucid.core.players import Players, each
 from pellucid.core.question import Question
 
@@ -21,7 +21,7 @@ CRITERIA = ("irrelevant", "relevant")
 
 
 @dataclass
-class RobustnessGame:
+class RobustnessGame(Divided):
     """v(S) = the smallest radius when only the players outside S may move (criterion "irrelevant", Robustness-S̄r, to be
     maximised) or only those in S (criterion "relevant", Robustness-Sr, to be minimised).
 
@@ -49,22 +49,7 @@ class RobustnessGame:
         check_bounds(question)
         self.players = question.players or each().divide(question.z, question.dims, question.space.names)
         self.decision = Decision.of(question, self.against)
-        self._say_own()
-
-    @property
-    def n(self) -> int:
-        """Number of players."""
-        return self.players.n
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the players."""
-        return self.players.names
-
-    @property
-    def rows(self) -> int:
-        """Number of rows."""
-        return len(self.question.z)
+        self.decision.say_own("robustness")
 
     def __call__(self, s: Tensor, turns: Tensor | None = None) -> Tensor:
         """Radii (B, M, 1) of coalitions s (B, M, n) of zeros and ones."""
@@ -91,21 +76,6 @@ class RobustnessGame:
             return (chosen if criterion == "relevant" else ~chosen) & mine
 
         return solve(self.decision, s.shape[1], free, self.chosen, self.norm)
-
-    def _say_own(self) -> None:
-        """Say so where the class that was asked about is not the one that was predicted."""
-        columns, own = self.question.columns, self.decision.own
-        if columns is None or self.decision.binary:
-            return
-        other = torch.nonzero(columns != own).reshape(-1)
-        if len(other):
-            row, asked = int(other[0]), int(columns[other[0]])
-            warnings.warn(
-                f"robustness: row {row + self.question.offset} is predicted as class {int(own[row])}, not {asked}; "
-                f"what the prediction rests on is explained. For 'why not {asked}' name it as against=",
-                Unreliable,
-                stacklevel=2,
-            )
 
     def farthest(self) -> Tensor:
         """The largest distance that the box allows all players together, (B,); infinite without a box."""

@@ -18,7 +18,7 @@ _PATIENCE = 0.05
 _NUDGE = 1e-5
 """Standard deviation of the random step off the input with which the walk starts."""
 _BEYOND = 1e-4
-"""How far beyond a plane the search starts, as a share: on it is a tie, which is no change."""
+"""How far beyond a plane its nearest point is taken, as a share: on it is a tie, which is no change."""
 
 
 @dataclass(frozen=True)

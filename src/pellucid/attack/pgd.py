@@ -97,12 +97,8 @@ class PGD(Attack):
             keep = ~done
             if not bool(keep.any()):
                 break
-            active, delta, part, slope = (
-                active[keep],
-                delta[keep],
-                part.take(torch.nonzero(keep).reshape(-1)),
-                slope[keep],
-            )
+            active, delta, slope = active[keep], delta[keep], slope[keep]
+            part = problem.take(active)
             move = ascent(slope, part.low - delta, part.high - delta, problem.norm) * stride[active].unsqueeze(1)
             delta = within(part.clamp(delta + move), radius[active], problem.norm)
         return found, hit

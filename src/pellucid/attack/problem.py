@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import ClassVar
 
 import torch
@@ -94,6 +94,12 @@ class Bracket:
         zero = problem.low.new_zeros(len(problem))
         return cls(torch.zeros_like(problem.low), zero + torch.inf, zero)
 
+    @classmethod
+    def joined(cls, parts: Iterable[Bracket]) -> Bracket:
+        """Of consecutive problems as one."""
+        every = list(parts)
+        return cls(*(torch.cat([getattr(part, f.name) for part in every]) for f in fields(cls)))
+
     def take(self, kept: Tensor) -> Bracket:
         """Of some of the problems."""
         return Bracket(self.delta[kept], self.radius[kept], self.lower[kept])
@@ -128,6 +134,12 @@ class Attack(ABC):
     @abstractmethod
     def improve(self, problem: Problem, known: Bracket) -> Bracket:
         """A bracket at least as tight as the one known."""
+
+
+def needs(attack: Attack | Sequence[Attack] | None) -> frozenset[str]:
+    """What a method needs that finds its radii so."""
+    each = () if attack is None else (attack,) if isinstance(attack, Attack) else tuple(attack)
+    return frozenset({"predictions"}).union(*(one.needs for one in each))
 
 
 def shortened(problem: Problem, delta: Tensor, rounds: int = 12) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -87,8 +87,8 @@ def minimal_radius(
         with question.executor.measured(question.model.device):
             decision = Decision.of(question, target)
             count = masks.shape[1]
-            parts = list(solve(decision, count, lambda row, mask: masks[row, mask], attacks, norm, run))
-    bracket = Bracket(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Bracket)))
+            parts = solve(decision, count, lambda row, mask: masks[row, mask], attacks, norm, run)
+            bracket = Bracket.joined(parts)
     row = torch.arange(len(bracket.delta)) // count
     moved = decision.at(bracket.delta, row).unflatten(0, (-1, count))
 

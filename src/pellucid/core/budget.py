@@ -153,7 +153,7 @@ def batch_rows(entries: int, run: Run, bytes_per_row: int | None = None) -> int:
         a row of                   best     the rule   at the rule, share of the best
         3 x 224 x 224, CNN         4-16     4          0.9-1.0  (16 rows take 4 times the memory)
         1 x 28 x 28, CNN           64       128        0.98     (2,048 rows: 0.43)
-        30 features, MLP           4-8,192  4,096      1.0      (2,048 rows: 0.6, 256 rows: 0.3)
+        30 features, MLP           4-8,192  4,096      1.0      (2,048 rows: 0.8, 256 rows: 0.2)
 
     ``Run.batch_size`` overrides the rule; ``Run.memory`` lowers it, at ``bytes_per_row`` or 512 bytes for each entry
     of a row (a convolutional net's activations and their gradients).

@@ -6,6 +6,9 @@ from typing import Protocol
 
 from torch import Tensor
 
+from pellucid.core.partition import Players
+from pellucid.core.question import Question
+
 
 class Game(Protocol):
     """A value function on coalitions, batched over B rows from the start and pure given its seed.
@@ -37,3 +40,25 @@ class Game(Protocol):
         ``turns[m]`` (M,), all to turn 0 by default. Coalitions of one turn share their randomness.
         """
         ...
+
+
+class Divided:
+    """What games about the rows of a question have in common: its coordinates are divided among the players."""
+
+    question: Question
+    players: Players
+
+    @property
+    def n(self) -> int:
+        """Number of players."""
+        return self.players.n
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the players."""
+        return self.players.names
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(self.question.z)

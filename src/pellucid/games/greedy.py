@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pellucid.attack.game import CRITERIA, RobustnessGame
 from pellucid.attack.minimum import MinimumNorm
-from pellucid.attack.problem import Attack
+from pellucid.attack.problem import Attack, needs
 from pellucid.core import rng
 from pellucid.core.errors import BadInput
 from pellucid.core.method import Result
@@ -57,10 +57,10 @@ class Objective:
         return values if self.criterion == "irrelevant" else -values
 
     def finite(self, values: Tensor) -> Tensor:
-        """Values (B, M) without infinities: what no attack reached counts twice the largest radius of its row."""
+        """Values (M,) without infinities: what no attack reached counts twice the largest radius."""
         reached = values.isfinite()
-        largest = torch.where(reached, values, 0).amax(1, keepdim=True)
-        return torch.where(reached, values, torch.where(largest > 0, 2 * largest, 1.0))
+        largest = float(torch.where(reached, values, 0).amax())
+        return torch.where(reached, values, 2 * largest if largest > 0 else 1.0)
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,7 @@ class Greedy(Coalitional):
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]
         """What its attack needs."""
-        attack = self.objective.attack
-        attacks = () if attack is None else (attack,) if isinstance(attack, Attack) else tuple(attack)
-        return frozenset({"predictions"}).union(*(a.needs for a in attacks))
+        return needs(self.objective.attack)
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction <= 1:
@@ -105,7 +103,7 @@ class Greedy(Coalitional):
         return board
 
     def block_rows(self, question: Question) -> int:
-        """A row's subsets fill the calls."""
+        """One: its subsets fill the calls, and a board has a single row, as that of a game on its own has."""
         return 1
 
     def rounds(self, n: int) -> int:
@@ -113,8 +111,7 @@ class Greedy(Coalitional):
 
     def play(self, board: Board, index: int) -> Done:
         """All steps at once, since each depends on the ones before."""
-        each = [self._row(board, row) for row in range(board.rows)]
-        return Done({name: torch.stack([found[name] for found in each]) for name in each[0]})
+        return Done({name: found.unsqueeze(0) for name, found in self._grown(board).items()})
 
     def settle(self, board: Board, state: Any) -> Result:
         found = state.value
@@ -123,8 +120,8 @@ class Greedy(Coalitional):
             details["perturbation"], details["pertinent"] = board.game.change(found["chosen"])
         return Result(found["values"].unsqueeze(-1), details=details, by_row=frozenset(details))
 
-    def _row(self, board: Board, row: int) -> dict[str, Tensor]:
-        """The set of one row: ``values`` (n,) rank scores, ``chosen`` (n,) bool, and the last ``scores`` (n,)."""
+    def _grown(self, board: Board) -> dict[str, Tensor]:
+        """The set: ``values`` (n,) rank scores, ``chosen`` (n,) bool, and the last ``scores`` (n,)."""
         n = board.n
         wanted = max(1, int(self.fraction * n + 1e-9))
         batch = self.step if isinstance(self.step, int) else max(1, int(self.step * n))
@@ -133,7 +130,7 @@ class Greedy(Coalitional):
         scores = torch.zeros(n, dtype=torch.float64)
         turn = 0
         while len(order) < wanted:
-            fresh = self._scores(board, row, chosen, turn)
+            fresh = self._scores(board, chosen, turn)
             scores[~chosen] = fresh[~chosen]
             best = torch.where(chosen, -torch.inf, fresh).argsort(descending=True, stable=True)
             added = best[: min(batch, wanted - len(order))]
@@ -144,23 +141,22 @@ class Greedy(Coalitional):
         ranked = torch.tensor([*order, *rest.tolist()])
         values = torch.empty(n, dtype=torch.float64)
         values[ranked] = torch.arange(n, 0, -1, dtype=torch.float64) / n
-        radius = self._worth(board, row, chosen.unsqueeze(0).double())[0]
+        radius = self._worth(board, chosen.unsqueeze(0).double())[0]
         return {"values": values, "chosen": chosen, "scores": scores, "radius": radius}
 
-    def _scores(self, board: Board, row: int, chosen: Tensor, turn: int) -> Tensor:
+    def _scores(self, board: Board, chosen: Tensor, turn: int) -> Tensor:
         """How much each player not yet chosen would gain, (n,)."""
         left = torch.nonzero(~chosen).reshape(-1)
         s = chosen.double().repeat(len(left), 1)
         s[torch.arange(len(left)), left] = 1
         scores = torch.zeros(board.n, dtype=torch.float64)
-        scores[left] = self.objective.gain(self._worth(board, row, s))
+        scores[left] = self.objective.gain(self._worth(board, s))
         return scores
 
-    def _worth(self, board: Board, row: int, s: Tensor) -> Tensor:
-        """Finite values (M,) of coalitions s (M, n) of one row."""
-        share = max(1, _CALL // board.n)
-        parts = [board.value(part.expand(board.rows, *part.shape))[row, :, 0] for part in s.split(share)]
-        return self.objective.finite(torch.cat(parts).unsqueeze(0))[0]
+    def _worth(self, board: Board, s: Tensor) -> Tensor:
+        """Finite values (M,) of coalitions s (M, n)."""
+        parts = [board.value(part)[0, :, 0] for part in s.split(max(1, _CALL // board.n))]
+        return self.objective.finite(torch.cat(parts))
 
 
 @dataclass(frozen=True)
@@ -180,25 +176,26 @@ class GreedySets(Greedy):
         if not 0 < self.inclusion < 1:
             raise BadInput(f"{self.name}: inclusion must be a probability in (0, 1), got {self.inclusion!r}")
 
-    def _scores(self, board: Board, row: int, chosen: Tensor, turn: int) -> Tensor:
+    def _scores(self, board: Board, chosen: Tensor, turn: int) -> Tensor:
         left = torch.nonzero(~chosen).reshape(-1)
-        sets, weight = self._sets(board, row, len(left), turn)
+        sets, weight = self._sets(board, len(left), turn)
         s = chosen.double().repeat(len(sets), 1)
         s[:, left] = sets
-        values = self._worth(board, row, s)
+        values = self._worth(board, s)
         fixed = torch.ones(len(sets), 1 if self.intercept else int(chosen.any()), dtype=torch.float64)
         scores = torch.zeros(board.n, dtype=torch.float64)
-        scores[left] = self.objective.gain(slopes(sets, values, weight, fixed, self.shrink))
+        shrink = self.shrink and 2 ** len(left) > self.subsets  # all sets there are leave no noise to shrink
+        scores[left] = self.objective.gain(slopes(sets, values, weight, fixed, shrink))
         return scores
 
-    def _sets(self, board: Board, row: int, players: int, turn: int) -> tuple[Tensor, Tensor]:
+    def _sets(self, board: Board, players: int, turn: int) -> tuple[Tensor, Tensor]:
         """Subsets (M, players) of those not yet chosen, all 2^players where they are no more, and their weights."""
         if 2**players <= self.subsets:
             every = torch.arange(2**players).unsqueeze(1) >> torch.arange(players) & 1
             size = every.sum(1)
             share = self.inclusion**size * (1 - self.inclusion) ** (players - size)
             return every.double(), share.double()
-        numbers = rng.uniform(board.seed, f"{self.name}.{turn}", 0, board.first_row + row, 1, self.subsets * players)
+        numbers = rng.uniform(board.seed, f"{self.name}.{turn}", 0, board.first_row, 1, self.subsets * players)
         sets = (numbers.reshape(self.subsets, players) < self.inclusion).double()
         return sets, torch.ones(self.subsets, dtype=torch.float64)
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from pellucid.core.game import Divided
 from pellucid.core.players import Players, each
 from pellucid.core.question import Question
 from pellucid.core.removal import Marginal, Removal
 
 
 @dataclass
-class RemovalGame:
+class RemovalGame(Divided):
     """v(S) = mean over stand-ins of f(z on S, stand-in elsewhere); partial presence s in [0, 1] mixes the two."""
 
     question: Question
@@ -25,21 +26,6 @@ class RemovalGame:
         question = self.question
         self.players = question.players or each().divide(question.z, question.dims, question.space.names)
         self._stand_ins = self.removal.stand_ins(question)
-
-    @property
-    def n(self) -> int:
-        """Number of players."""
-        return self.players.n
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the players."""
-        return self.players.names
-
-    @property
-    def rows(self) -> int:
-        """Number of rows."""
-        return len(self.question.z)
 
     def __call__(self, s: Tensor, turns: Tensor | None = None) -> Tensor:
         """Values (B, M, J) of coalitions s (B, M, n); model rows are made a call at a time, never all at once."""
