@@ -255,16 +255,38 @@ def demo(
 
 def benchmark(
     console: Console,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Which: robustness.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Which: robustness or semantic.")],
     settings: Annotated[dict[str, Any], From("pellucid.experiments.settings:Settings", "Benchmark")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the page and its tables.")] = Path("robustness"),
+    semantic: Annotated[
+        dict[str, Any],
+        From("pellucid.experiments.semantic.settings:Settings", "Semantic", without=("examples", "seed")),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the pages and their tables (none: NAME).")
+    ] = None,
     store: Annotated[
         Path | None, typer.Option("--store", help="Folder of finished pieces (none: OUT/store); a killed run resumes.")
     ] = None,
 ) -> None:
-    """The experiments of a paper run again, beside its own figures: a page and tables, in pieces that resume."""
-    if name != "robustness":
-        raise BadInput(f"benchmark: {name!r} is not there; have robustness")
+    """The experiments of a paper run again, beside its own figures: pages and tables, in pieces that resume."""
+    if name not in BENCHMARKS:
+        raise BadInput(f"benchmark: {name!r} is not there; have {', '.join(BENCHMARKS)}")
+    shared = {key: settings[key] for key in ("examples", "seed") if key in settings}
+    foreign = semantic if name == "robustness" else {key: v for key, v in settings.items() if key not in shared}
+    if foreign:
+        other = next(one for one in BENCHMARKS if one != name)
+        raise BadInput(f"--{next(iter(foreign)).replace('_', '-')} belongs to benchmark {other}, not to {name}")
+    place = Path(name) if out is None else out
+    if name == "robustness":
+        _robustness(console, settings, place, store)
+    else:
+        _semantic(console, shared | semantic, place, store)
+
+
+BENCHMARKS = ("robustness", "semantic")
+
+
+def _robustness(console: Console, settings: dict[str, Any], out: Path, store: Path | None) -> None:
     from pellucid.experiments.settings import Settings
 
     chosen = Settings(**settings)
@@ -285,6 +307,34 @@ def benchmark(
         *(f"{claim['outcome']}: {claim['claim']} ({claim['reason']})" for claim in said["claims"]),
         *(summaries.wrote(str(path)) for path in outputs.targets),
     )
+
+
+def _semantic(console: Console, settings: dict[str, Any], out: Path, store: Path | None) -> None:
+    """A folder OUT/semantic-EXPERIMENT for each, written as soon as it is done."""
+    from pellucid.experiments.semantic.settings import Settings
+
+    chosen = Settings(**settings)
+    if not out.exists():
+        Outputs(out)  # the place is checked before the work
+        out.mkdir()
+    from pellucid.experiments.semantic import running, writing
+
+    told: dict[str, Any] = {}
+    lines: list[str] = []
+    for result in running.run(chosen, store or out / "store", console.progress, console.note):
+        folder = out / f"semantic-{result.name}"
+        folder.mkdir(exist_ok=True)
+        outputs = Outputs(*(folder / file for file in writing.files(result)))
+        with outputs.staged() as places:
+            writing.write(result, _command(), {path.name: path for path in places if path is not None})
+        claims = [
+            {"claim": c.text, "source": c.source, "outcome": c.outcome, "reason": c.reason} for c in result.claims
+        ]
+        files = [str(path) for path in outputs.targets]
+        told[result.name] = {"files": files, "headline": list(result.headline), "claims": claims}
+        lines += [*result.headline, *(f"{c['outcome']}: {c['claim']} ({c['reason']})" for c in claims)]
+        lines += [summaries.wrote(file) for file in files]
+    console.result(told, *lines)
 
 
 COMMANDS = (explain, compare, evaluate, check, methods, report, demo, benchmark)
