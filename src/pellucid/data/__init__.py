@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pellucid.data.imagenet import efficientnet, efficientnet_module, imagenet_labels, photos
     from pellucid.data.mnist import digits
     from pellucid.data.networks import digits_cnn, signals_cnn, tagged_digits_cnn
+    from pellucid.data.readers import sentences_bilstm
+    from pellucid.data.sentences import Sentences, movie_sentences
     from pellucid.data.series import signals
     from pellucid.data.shapes import SPRITE_LATENTS, render_sprites, sprite_latents, sprites
     from pellucid.data.tags import tagged_digits
@@ -21,13 +23,16 @@ if TYPE_CHECKING:
 __all__ = [
     "SPRITE_LATENTS",
     "Examples",
+    "Sentences",
     "digits",
     "digits_cnn",
     "efficientnet",
     "efficientnet_module",
     "imagenet_labels",
+    "movie_sentences",
     "photos",
     "render_sprites",
+    "sentences_bilstm",
     "signals",
     "signals_cnn",
     "sprite_latents",
@@ -39,13 +44,16 @@ __all__ = [
 _HOME = {
     "Examples": "examples",
     "SPRITE_LATENTS": "shapes",
+    "Sentences": "sentences",
     "digits": "mnist",
     "digits_cnn": "networks",
     "efficientnet": "imagenet",
     "efficientnet_module": "imagenet",
     "imagenet_labels": "imagenet",
+    "movie_sentences": "sentences",
     "photos": "imagenet",
     "render_sprites": "shapes",
+    "sentences_bilstm": "readers",
     "signals": "series",
     "signals_cnn": "networks",
     "sprite_latents": "shapes",

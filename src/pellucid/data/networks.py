@@ -6,9 +6,10 @@ import hashlib
 import json
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,10 @@ from pellucid.data.series import draw as draw_signals
 from pellucid.data.tags import mark
 
 Progress = Callable[[str, int, int], None]
-EpochRows = Callable[[int], tuple[Tensor, Tensor]]  # epoch -> inputs and classes
+Batch = tuple[Tensor, Tensor]  # inputs and classes
+EpochRows = Callable[[int], Batch]  # epoch -> all rows
+EpochBatches = Callable[[int], Sequence[Batch]]
+Net = TypeVar("Net", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ def small_cnn(outputs: int, seed: int) -> nn.Sequential:
                 fc2=nn.Linear(64, outputs),
             )
         ).float()
-    return _initialised(net, seed, "data.small_cnn")
+    return initialised(net, seed, "data.small_cnn")
 
 
 def signal_cnn(seed: int) -> nn.Sequential:
@@ -83,21 +87,23 @@ def signal_cnn(seed: int) -> nn.Sequential:
                 fc=nn.Linear(32, 2),
             )
         ).float()
-    return _initialised(net, seed, "data.signal_cnn")
+    return initialised(net, seed, "data.signal_cnn")
 
 
-def _initialised(net: nn.Sequential, seed: int, stream: str) -> nn.Sequential:
+def initialised(net: Net, seed: int, stream: str) -> Net:
+    """The network with its layers' weights drawn anew, uniform in +-1/sqrt(inputs)."""
     with torch.no_grad():
         for name, layer in net.named_children():
-            if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Linear)):
-                bound = 1 / math.sqrt(layer.weight[0].numel())
+            if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Linear, nn.LSTM)):
+                inputs = layer.hidden_size if isinstance(layer, nn.LSTM) else layer.weight[0].numel()
+                bound = 1 / math.sqrt(inputs)
                 for part, values in layer.named_parameters():
                     numbers = rng.uniform(seed, f"{stream}/{name}.{part}", 0, 0, 1, values.numel())
                     values.copy_(((2 * numbers - 1) * bound).reshape(values.shape))
     return net
 
 
-def _jitter(x: Tensor, recipe: Recipe, epoch: int) -> Tensor:
+def jitter(x: Tensor, recipe: Recipe, epoch: int) -> Tensor:
     """Each image turned, resized and shifted a little, by draws keyed by (seed, epoch, row)."""
     if not (recipe.rotation or recipe.zoom or recipe.shift):
         return x
@@ -127,21 +133,20 @@ def _training() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def fit(net: nn.Module, recipe: Recipe, rows: EpochRows, progress: Progress | None) -> None:
+def fit(net: nn.Module, recipe: Recipe, batches: EpochBatches, progress: Progress | None) -> None:
     """Train ``net`` in place by Adam on cross-entropy; the rate rises over the first tenth and falls as a cosine."""
     pictures = any(isinstance(layer, nn.Conv2d) for layer in net.modules())
     if pictures:
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster
     optimiser = torch.optim.Adam(net.parameters(), lr=recipe.rate)
     for epoch in range(recipe.epochs):
-        x, y = rows(epoch)
-        order = rng.permutation(recipe.seed, "data.networks/order", epoch, 0, 1, len(x))[0]
-        for step, batch in enumerate(order.split(recipe.batch)):
-            done = (epoch + step * recipe.batch / len(x)) / recipe.epochs
+        there = batches(epoch)
+        for step, (x, y) in enumerate(there):
+            done = (epoch + step / len(there)) / recipe.epochs
             for group in optimiser.param_groups:
                 group["lr"] = recipe.rate * min(done / 0.1 + 0.02, 0.5 + 0.5 * math.cos(math.pi * done))
             optimiser.zero_grad()
-            functional.cross_entropy(net(x[batch]), y[batch]).backward()
+            functional.cross_entropy(net(x), y).backward()
             optimiser.step()
         if progress is not None:
             progress(f"training {recipe.task}", epoch + 1, recipe.epochs)
@@ -150,24 +155,44 @@ def fit(net: nn.Module, recipe: Recipe, rows: EpochRows, progress: Progress | No
         net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
+def trained(
+    recipe: Recipe,
+    build: Callable[[int], Net],
+    train: Callable[[Net], None],
+) -> Net:
+    """The network of a recipe: from the cache, or trained now and then cached."""
+    with _training():
+        net = build(recipe.seed)
+        if not weights.load(recipe.file_name, net):
+            train(net)
+            weights.save(recipe.file_name, net)
+    return net.eval()
+
+
 def _trained(
     recipe: Recipe,
     build: Callable[[int], nn.Sequential],
     rows: Callable[[Recipe], EpochRows],
     progress: Progress | None,
 ) -> nn.Sequential:
-    """The network of a recipe: from the cache, or trained now and then cached."""
-    with _training():
-        net = build(recipe.seed)
-        if not weights.load(recipe.file_name, net):
-            fit(net, recipe, rows(recipe), progress)
-            weights.save(recipe.file_name, net)
-    return net.eval()
+    """As ``trained``, on rows of one size, shuffled anew each epoch."""
+
+    def train(net: nn.Module) -> None:
+        own = rows(recipe)
+
+        def batches(epoch: int) -> list[Batch]:
+            x, y = own(epoch)
+            order = rng.permutation(recipe.seed, "data.networks/order", epoch, 0, 1, len(x))[0]
+            return [(x[batch], y[batch]) for batch in order.split(recipe.batch)]
+
+        fit(net, recipe, batches, progress)
+
+    return trained(recipe, build, train)
 
 
 def _digit_rows(recipe: Recipe) -> EpochRows:
     train = digits("train")
-    return lambda epoch: (_jitter(train.x, recipe, epoch), train.y)
+    return lambda epoch: (jitter(train.x, recipe, epoch), train.y)
 
 
 def _tagged_rows(recipe: Recipe) -> EpochRows:
