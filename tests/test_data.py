@@ -514,12 +514,11 @@ TINY = networks.Recipe("tiny", seed=0, epochs=2, rotation=0.1, zoom=0.1, shift=1
 
 def train_tiny(progress: networks.Progress | None = None, recipe: networks.Recipe = TINY) -> nn.Module:
     train = data.digits("train", 100)
-    return networks._trained(
-        recipe,
-        lambda seed: networks.small_cnn(10, seed),
-        lambda r: lambda epoch: (networks._jitter(train.x, r, epoch), train.y),
-        progress,
-    )
+
+    def rows(r: networks.Recipe) -> networks.EpochRows:
+        return lambda epoch: (networks.jitter(train.x, r, epoch), train.y)
+
+    return networks.trained(recipe, lambda seed: networks.small_cnn(10, seed), networks.on_rows(recipe, rows, progress))
 
 
 def same(one: nn.Module, other: nn.Module) -> bool:

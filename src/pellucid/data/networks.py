@@ -169,13 +169,10 @@ def trained(
     return net.eval()
 
 
-def _trained(
-    recipe: Recipe,
-    build: Callable[[int], nn.Sequential],
-    rows: Callable[[Recipe], EpochRows],
-    progress: Progress | None,
-) -> nn.Sequential:
-    """As ``trained``, on rows of one size, shuffled anew each epoch."""
+def on_rows(
+    recipe: Recipe, rows: Callable[[Recipe], EpochRows], progress: Progress | None
+) -> Callable[[nn.Module], None]:
+    """Training on rows of one size, shuffled anew each epoch."""
 
     def train(net: nn.Module) -> None:
         own = rows(recipe)
@@ -187,7 +184,7 @@ def _trained(
 
         fit(net, recipe, batches, progress)
 
-    return trained(recipe, build, train)
+    return train
 
 
 def _digit_rows(recipe: Recipe) -> EpochRows:
@@ -224,7 +221,7 @@ def digits_cnn(seed: int = 0, progress: Progress | None = None) -> nn.Sequential
     Returns the module in eval mode, a new one at each call.
     """
     recipe = Recipe("digits_cnn", seed, epochs=20, rotation=0.17, zoom=0.1, shift=2.0)
-    return _trained(recipe, lambda seed: small_cnn(10, seed), _digit_rows, progress)
+    return trained(recipe, lambda seed: small_cnn(10, seed), on_rows(recipe, _digit_rows, progress))
 
 
 def tagged_digits_cnn(seed: int = 0, progress: Progress | None = None) -> nn.Sequential:
@@ -237,7 +234,7 @@ def tagged_digits_cnn(seed: int = 0, progress: Progress | None = None) -> nn.Seq
     About 4 s of training on first use; cache, seed, progress and return as for ``digits_cnn``.
     """
     recipe = Recipe("tagged_digits_cnn", seed, epochs=3)
-    return _trained(recipe, lambda seed: small_cnn(2, seed), _tagged_rows, progress)
+    return trained(recipe, lambda seed: small_cnn(2, seed), on_rows(recipe, _tagged_rows, progress))
 
 
 def _signal_rows(recipe: Recipe) -> EpochRows:
@@ -251,4 +248,4 @@ def signals_cnn(seed: int = 0, progress: Progress | None = None) -> nn.Sequentia
     right on new signals. Cache, seed, progress and return as for ``digits_cnn``.
     """
     recipe = Recipe("signals_cnn", seed, epochs=10)
-    return _trained(recipe, signal_cnn, _signal_rows, progress)
+    return trained(recipe, signal_cnn, on_rows(recipe, _signal_rows, progress))
