@@ -27,7 +27,7 @@ import torch
 import pellucid
 from pellucid import games, methods, removal
 
-REPEATS = 3
+REPEATS = 5
 
 
 def ratios(
@@ -67,44 +67,40 @@ def mlp() -> torch.nn.Module:
 
 
 def tabular() -> None:
-    """A small net on 30 columns: what counts is the overhead around it."""
+    """A small net on 30 columns: what counts is the overhead around it.
+
+    Captum and lime are asked row by row; here all rows of a table share one call, so the ratio grows with the rows.
+    """
     net, x = mlp(), torch.randn(200, 30, generator=torch.Generator().manual_seed(1))
     background = torch.randn(50, 30, generator=torch.Generator().manual_seed(2))
     if have("captum"):
         from captum.attr import FeatureAblation, ShapleyValueSampling
 
         ablation, sampling = FeatureAblation(net), ShapleyValueSampling(net)
-        rows = x[:50]
-
-        def one_by_one(method, **options):
-            return lambda: [method.attribute(row[None], target=0, **options) for row in rows]
-
-        ratios(
-            "ablation, MLP, 50 rows: captum default, a row at a time",
-            one_by_one(ablation),
-            lambda: pellucid.explain(net, rows, methods.feature_ablation(), target=0),
-            100,
-        )
-        ratios(
-            "ablation, MLP, 50 rows: captum tuned, perturbations_per_eval",
-            one_by_one(ablation, perturbations_per_eval=32),
-            lambda: pellucid.explain(net, rows, methods.feature_ablation(), target=0),
-            30,
-        )
         budget = 25 * 29 + 2
-        few = x[:10]
-        ratios(
-            "Shapley sampling, MLP, 25 orders, 10 rows: captum default",
-            lambda: [sampling.attribute(row[None], target=0, n_samples=25) for row in few],
-            lambda: pellucid.explain(net, few, methods.shapley_sampling(budget), target=0),
-            100,
-        )
-        ratios(
-            "Shapley sampling, MLP, 25 orders, 10 rows: captum tuned",
-            lambda: [sampling.attribute(row[None], target=0, n_samples=25, perturbations_per_eval=32) for row in few],
-            lambda: pellucid.explain(net, few, methods.shapley_sampling(budget), target=0),
-            30,
-        )
+        how = {"default": {}, "tuned": {"perturbations_per_eval": 32}}
+        for count in (1, 50, 200):
+            for (name, options), goal in zip(how.items(), (100, 30), strict=True):
+                rows = x[:count]
+                ratios(
+                    f"ablation, MLP, {count} rows: captum {name}, a row at a time",
+                    lambda rows=rows, options=options: [
+                        ablation.attribute(row[None], target=0, **options) for row in rows
+                    ],
+                    lambda rows=rows: pellucid.explain(net, rows, methods.feature_ablation(), target=0),
+                    goal,
+                )
+        for count in (1, 10):
+            for (name, options), goal in zip(how.items(), (100, 30), strict=True):
+                rows = x[:count]
+                ratios(
+                    f"Shapley sampling, MLP, 25 orders, {count} rows: captum {name}",
+                    lambda rows=rows, options=options: [
+                        sampling.attribute(row[None], target=0, n_samples=25, **options) for row in rows
+                    ],
+                    lambda rows=rows: pellucid.explain(net, rows, methods.shapley_sampling(budget), target=0),
+                    goal,
+                )
     if have("shap"):
         import shap
 
@@ -132,15 +128,18 @@ def tabular() -> None:
                 return net(torch.from_numpy(rows).float()).softmax(1).numpy()
 
         explainer = LimeTabularExplainer(train.numpy(), mode="classification", random_state=0)
-        few = x[:5]
-        ratios(
-            "LIME, MLP, 5,000 samples a row: lime",
-            lambda: [
-                explainer.explain_instance(row.numpy(), probabilities, labels=(0,), num_samples=5000) for row in few
-            ],
-            lambda: pellucid.explain(net, few, methods.lime_tabular(train), target=pellucid.Target(0, "prob")),
-            10,
-        )
+        method, read = methods.lime_tabular(train), pellucid.Target(0, "prob")
+        for count in (1, 5, 20):
+            rows = x[:count]
+            ratios(
+                f"LIME, MLP, 5,000 samples a row, {count} rows: lime",
+                lambda rows=rows: [
+                    explainer.explain_instance(row.numpy(), probabilities, labels=(0,), num_samples=5000)
+                    for row in rows
+                ],
+                lambda rows=rows: pellucid.explain(net, rows, method, target=read),
+                10,
+            )
 
 
 def digits() -> None:

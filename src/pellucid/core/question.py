@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -39,7 +40,7 @@ class Question:
     rows_in_all: int = 1
     memo: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)
 
-    @property
+    @cached_property
     def columns(self) -> Tensor | None:
         """The explained column of each row, or None where all outputs or a callable are read."""
         return self.target.columns(self.z.device)

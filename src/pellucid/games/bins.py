@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -65,16 +66,16 @@ class Tabular(Method):
             if len(rows) < 2:
                 raise BadInput(f"lime_tabular: background must have at least 2 rows, got {len(rows)}")
             frame = question.model.frame
-            coded = [frame is not None and frame.columns[i].values is not None for i in range(rows.shape[1])]
-            question.memo["columns"] = Columns.of(rows, torch.tensor(coded), self.discretise)
+            coded = tuple(frame is not None and frame.columns[i].values is not None for i in range(rows.shape[1]))
+            question.memo["columns"] = _seen(rows.numpy().tobytes(), tuple(rows.shape), coded, self.discretise)
         columns: Columns = question.memo["columns"]
         return columns
 
     def chunk(self, question: Question, index: int) -> Pieces:
         columns, features = self.columns(question), question.z.shape[1]
         draws = min(_DRAWS, self.budget - index * _DRAWS)
-        numbers = rng.uniform(question.seed, self.name, index, 0, 1, _DRAWS * features).reshape(_DRAWS, features)
-        source, at = columns.sample(numbers[int(index == 0) : draws])  # the first place is for the row itself
+        numbers = rng.uniform(question.seed, self.name, index, 0, 1, draws * features).reshape(draws, features)
+        source, at = columns.sample(numbers[int(index == 0) :])  # the first place is for the row itself
         at, askers = at.to(question.z), _askers(question)
 
         def work(part: slice) -> Tensor:
@@ -107,7 +108,14 @@ class Tabular(Method):
         values, errors = (torch.cat([getattr(fit, part) for fit in fits]) for part in ("values", "std_error"))
         intercepts = torch.cat([fit.intercept for fit in fits])
         found = Result(values, errors, "the samples", intercepts, None, details, frozenset({"r2"}))
-        return outputs_last(found, question)
+        return replace(outputs_last(found, question), outputs=state["own"][:, 0])
+
+
+@functools.lru_cache(maxsize=1)
+def _seen(numbers: bytes, shape: tuple[int, int], coded: tuple[bool, ...], discretise: bool) -> Columns:
+    """``Columns.of`` a background, kept for whoever asks row by row."""
+    rows = torch.frombuffer(bytearray(numbers), dtype=torch.float64).reshape(shape)
+    return Columns.of(rows, torch.tensor(coded), discretise)
 
 
 def _askers(question: Question) -> Tensor:
@@ -157,7 +165,7 @@ class Columns:
         values."""
         if bool(self.flagged.all()):
             place = (numbers * len(self.points)).long()
-            return self.bins.gather(0, place), self.points.gather(0, place)
+            return self.bins.to(torch.int16).gather(0, place), self.points.gather(0, place)
         normal = torch.special.ndtri(numbers.clamp_min(2.0**-54)) * (self.scale > 0)  # what is constant stays so
         place = (numbers * len(self.points)).long()
         source = torch.where(self.flagged, self.bins.gather(0, place).double(), normal)

@@ -1,17 +1,39 @@
 """A private, faster copy of a convolutional network: BatchNorm folded into the convolution before it, channels-last
-memory."""
+memory, and maxima over windows that do not overlap taken along one axis after the other."""
 
 from __future__ import annotations
 
 import copy
+import functools
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.utils import _pair
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 TOLERANCE = 1e-4
 """Largest difference of an output, relative to the largest output, at which the copy is accepted (float32 rounding)."""
+
+_WIDEST = 4
+"""Windows up to which maxima along one axis after the other are faster."""
+
+
+class ApartPool(nn.MaxPool2d):
+    """Maxima over windows that do not overlap, the numbers of ``nn.MaxPool2d`` in a half to a tenth of its time.
+
+    Where a gradient is wanted it is ``nn.MaxPool2d``, which gives the whole of it to the first of equal entries.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The maxima of x (B, C, H, W)."""
+        size: tuple[int, int] = _pair(self.kernel_size)
+        if (x.requires_grad and torch.is_grad_enabled()) or x.shape[-2] < size[0] or x.shape[-1] < size[1]:
+            pooled: Tensor = super().forward(x)
+            return pooled
+        height, width = (length // step * step for length, step in zip(x.shape[-2:], size, strict=True))
+        x = functools.reduce(torch.maximum, [x[..., i : height : size[0], :] for i in range(size[0])])
+        return functools.reduce(torch.maximum, [x[..., i : width : size[1]] for i in range(size[1])])
 
 
 def folded(module: nn.Module, x: Tensor) -> nn.Module | None:
@@ -33,6 +55,9 @@ def folded(module: nn.Module, x: Tensor) -> nn.Module | None:
             for old, new in ((conv, fuse_conv_bn_eval(conv, norm)), (norm, nn.Identity())):
                 parent, name = parents[old]
                 setattr(parent, name, new)
+        for child in twin.modules():
+            if _apart(child):
+                child.__class__ = ApartPool
         twin = twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         with torch.no_grad():
             noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
@@ -40,6 +65,14 @@ def folded(module: nn.Module, x: Tensor) -> nn.Module | None:
     except Exception:  # noqa: BLE001 - any model that resists copying, hooking or folding simply runs as it is
         return None
     return twin if agree else None
+
+
+def _apart(child: nn.Module) -> bool:
+    """Whether a module is a plain maximum over windows that do not overlap."""
+    if type(child) is not nn.MaxPool2d or child.return_indices or child.ceil_mode:
+        return False
+    size, step, padding, dilation = map(_pair, (child.kernel_size, child.stride, child.padding, child.dilation))
+    return bool(size == step and max(size) <= _WIDEST and padding == (0, 0) and dilation == (1, 1))
 
 
 def _pairs(module: nn.Module, x: Tensor) -> list[tuple[Any, Any]]:

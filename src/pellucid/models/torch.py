@@ -22,6 +22,11 @@ from pellucid.models.options import Options, calling, whole
 
 # Entries up to which a buffer is copied before every call: batch norm changes its own without counting a version.
 _SMALL = 2**16
+_COPYING = (
+    *("__deepcopy__", "__new__", "__reduce__", "__reduce_ex__"),
+    *("__getstate__", "__getnewargs__", "__getnewargs_ex__"),
+)
+_ATOMS = (type(None), bool, int, float, str)
 
 
 class TorchModel(Model):
@@ -212,6 +217,7 @@ def _replica(module: nn.Module, share: bool) -> nn.Module:
     if share:
         memo |= {id(parameter): _alias(parameter) for parameter in module.parameters()}
     try:
+        _copy_plain(module, memo)
         twin = copy.deepcopy(module, memo)
     except Exception as error:
         raise BadInput(
@@ -226,6 +232,25 @@ def _replica(module: nn.Module, share: bool) -> nn.Module:
         child._backward_pre_hooks.clear()
     twin.eval()
     return twin if share else twin.requires_grad_(False)
+
+
+def _copy_plain(module: nn.Module, memo: dict[int, Any]) -> None:
+    """Copies of all modules without a way of their own of being copied, into ``memo``: what copy.deepcopy would make of
+    them, in a third of its time."""
+    plain = [child for child in module.modules() if _is_plain(type(child))]
+    for child in plain:
+        memo[id(child)] = object.__new__(type(child))
+    for child in plain:
+        vars(memo[id(child)]).update(
+            (name, value if type(value) in _ATOMS else copy.deepcopy(value, memo))
+            for name, value in vars(child).items()
+        )
+
+
+def _is_plain(kind: Any) -> bool:
+    """Whether a class of modules leaves to Python and to nn.Module how it is copied."""
+    same = all(getattr(kind, name, None) is getattr(object, name, None) for name in _COPYING)
+    return same and kind.__setstate__ is nn.Module.__setstate__
 
 
 class Buffers:
