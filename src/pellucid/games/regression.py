@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -23,6 +24,8 @@ _SINGLES = (math.inf, 1e-2, 1e-1, 1.0, 10.0)
 """Prior variances of single players, in the same units; infinite means that they are not shrunk."""
 _SCARCE = 4
 """Pairs per player under which single players may be shrunk to the equal share: plain least squares would blow up."""
+_EXACT = 1e-20
+"""Part of the squared data under which left-out errors are rounding."""
 _CHOOSE = 400
 """Pairs on which the prior variance is chosen."""
 _DUAL = 2048
@@ -144,36 +147,60 @@ class _Ridge:
             return [(math.inf, triple) for triple in _TRIPLES]
         return [(single, triple) for single in _SINGLES[pairs <= n + 1 :] for triple in _TRIPLES[::3]]
 
-    def smoother(self, single: float, triple: float, rows: slice) -> tuple[Tensor, Tensor]:
+    def smoother(self, single: float, triple: float, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """Maps from weighted data to single players' effects, (n - 1, m), and to dual coefficients, (m, m)."""
         x, kernel = self.x[rows], triple * self.kernel[rows, rows] + torch.eye(len(self.x[rows]), dtype=torch.float64)
         if math.isfinite(single):
-            dual = torch.linalg.inv(kernel + single * x @ x.T)
+            dual = _inverse(kernel + single * x @ x.T)
             return single * x.T @ dual, dual
-        inverse = torch.linalg.inv(kernel)
+        inverse = _inverse(kernel)
         fixed = torch.linalg.pinv(x.T @ inverse @ x, hermitian=True) @ x.T @ inverse
         return fixed, inverse - inverse @ x @ fixed
+
+    @cached_property
+    def modes(self) -> tuple[Tensor, Tensor]:
+        """Axes (m, r) on which single players have no say and triples do not mix, and the kernel's powers (r,) there,
+        of the first pairs: with these the dual map for any variance v of triples is axes diag(1 / (v power + 1))
+        axesᵀ."""
+        x, kernel = self.x[:_CHOOSE], self.kernel[:_CHOOSE, :_CHOOSE]
+        sides, level, _ = torch.linalg.svd(x)
+        apart = sides[:, int((level > _RANK**0.5 * level[0]).sum()) :]
+        power, axes = torch.linalg.eigh(apart.T @ kernel @ apart)
+        return apart @ axes, power.clamp_min(0)
+
+    def left_out(self, y: Tensor, single: float, triple: float) -> Tensor:
+        """Errors of the first pairs, each predicted from the others."""
+        if math.isfinite(single):
+            dual = self.smoother(single, triple, slice(0, _CHOOSE))[1]
+            return (dual @ y) / dual.diagonal()
+        axes, power = self.modes
+        share = 1 / (triple * power + 1)
+        return (axes @ (share * (axes.T @ y))) / (axes**2 @ share)
 
     def solve(self, half: Tensor, open_share: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
         """Values and standard errors (n,)."""
         pairs, n = self.chi.shape
-        each, mean = total / n, total.mean() / n
-        y = (half - self.chi.sum(1) * each / 2) * self.root
-        few, scores = slice(0, _CHOOSE), {}
-        for single, triple in self.candidates():
-            dual = self.smoother(single, triple, few)[1]
-            scores[single, triple] = float((((dual @ y[few]) / dual.diagonal()) ** 2).sum())
+        share, mean = total / n, total.mean() / n
+        y = (half - self.chi.sum(1) * share / 2) * self.root
+        first = y[:_CHOOSE]
+        rounding = float(first @ first) * _EXACT  # of all that fit exactly the first, which is the simplest
+        scores = {at: max(rounding, float((self.left_out(first, *at) ** 2).sum())) for at in self.candidates()}
         single, variance = min(scores, key=scores.__getitem__)
-        fixed, dual = self.smoother(single, variance, slice(None))
+        fixed, dual = self.smoother(single, variance)
         influence = 2 * self.basis @ fixed + variance * self.gain.T @ dual
         left_out = (dual @ y) / dual.diagonal()
-        shift = ((each - mean) / pairs).unsqueeze(1)
+        shift = ((share - mean) / pairs).unsqueeze(1)
         errors = _spread(influence, left_out.unsqueeze(1), shift, open_share.unsqueeze(0))[:, 0]
         if math.isfinite(single):  # the data do not show how far values were pulled; the prior does
             pull = 2 * single * self.basis @ self.x.T + variance * self.gain.T
             left = _prior(n, single, variance) - (influence * pull).sum(1)
             errors = torch.maximum(errors, (left.clamp_min(0) * (y @ dual @ y) / pairs).sqrt())
         return mean + influence @ y, errors
+
+
+def _inverse(matrix: Tensor) -> Tensor:
+    """The inverse of a positive definite matrix."""
+    return torch.cholesky_inverse(torch.linalg.cholesky(matrix))
 
 
 def _prior(n: int, single: float, triple: float) -> float:
