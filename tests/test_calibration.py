@@ -30,6 +30,7 @@ CELLS = {
     "regression_shapley": lambda: methods.regression_shapley(budget=960),
     "permutation_shapley, tolerance": lambda: methods.permutation_shapley(budget=3000, tolerance=0.08),
     "kernel_shap, tolerance": lambda: methods.kernel_shap(budget=3000, tolerance=0.03),
+    "rise": lambda: methods.rise(300, keep=0.4),
 }
 FEWER = {
     "regression_shapley": 25,
@@ -74,7 +75,10 @@ def report(cells, repeats, seed=0, rule=None, fewer=()):
         held = asked = 0
         for game in reference.SMOOTH.values():
             function = game(N)
-            exact = methods.exact_shapley() if rule is None else methods.exact_shapley(rule)
+            if cell == "rise":
+                exact = methods.rise(2**N, keep=0.4)
+            else:
+                exact = methods.exact_shapley() if rule is None else methods.exact_shapley(rule)
             truth = reference.many(function, N, exact, 1).values
             count = repeats // dict(fewer).get(cell, 1)
             held += inside(method(), function, truth, count, seed)
