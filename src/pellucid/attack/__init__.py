@@ -18,7 +18,7 @@ def minimum_norm(steps: int = 40) -> Attack:
     other is met on a walk from the input along the slope of the margin, on a ball that shrinks where the prediction has
     changed and grows where it has not (rony2019, pintor2021); its first step is tiny and random, so that a tie of two
     ways is broken. Norms 1, 2 and ∞. Cost: up to 9 backwards a row, steps forwards and backwards and up to 13 forwards
-    a problem.
+    a problem, on digits 8.
     """
     return MinimumNorm(steps)
 
@@ -29,12 +29,14 @@ def pgd(
     """The attack that hsieh2021 evaluates with: projected gradient ascent at a fixed radius, the radius bisected.
 
     From ``start`` the radius is divided or multiplied by 10 until one try has succeeded and one has failed, then
-    bisected to 1e-3. A radius that an attack before it has found is only confirmed: PGD tries 1 % inside it, and where
-    it succeeds 2, 4, ... % inside what it found, then bisects to 1 %. ``loss``: "margin" (max_{j ≠ y} z_j - z_y),
-    "logit" (-z_y, as released: it cannot see a feature that only raises a rival) or "ce". ``step``: length of a step
-    (None: 2.5 radius / steps; released: 1). ``restarts``: tries, the first from the input, the others from points drawn
-    uniformly from the ball of the free features. A problem is solved with the first iterate that changes the prediction
-    (released: the last one only).
+    bisected to 1e-3. A radius that an attack before it has found is only confirmed: PGD tries 1 % inside it; what
+    succeeds there is walked towards the input as by ``minimum_norm`` and tried again, until all tries fail. ``loss``:
+    "margin" (max_{j ≠ y} z_j - z_y), "logit" (-z_y, as released: it cannot see a feature that only raises a rival) or
+    "ce". ``step``: length of a step (None: 2.5 radius / steps; released: 1). ``restarts``: tries, the first from the
+    input, the others, together, from points drawn uniformly from the ball of the free features. A problem is solved
+    with the first iterate that changes the prediction (released: the last one only). On the margin, with no ``step``
+    given, a try ends when at its pace of the last 5 steps the steps that are left do not reach the boundary: progress
+    within a ball slows down, and of 47 successful tries in 324 on digits none would have ended so.
     Cost: up to 25 x restarts x steps forwards and backwards a problem.
     """
     return PGD(steps, restarts, loss, step, start)

@@ -19,6 +19,8 @@ _NUDGE = 1e-5
 """Standard deviation of the random step off the input with which the walk starts."""
 _BEYOND = 1e-4
 """How far beyond a plane its nearest point is taken, as a share: on it is a tie, which is no change."""
+_FAR = 1e6
+"""The largest ball: where a network is saturated its slopes say that a plane lies beyond all numbers."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,15 @@ class MinimumNorm(Attack):
         start = self._tangent(problem)
         changed = problem.margins(start) > 0
         found = known.with_found(start, torch.where(changed, size(start, problem.norm), torch.inf))
-        found = found.with_found(*self._walk(problem))
+        # A little off the input: where two ways are level there (pixels at a bound, ties in a pooling), one is chosen.
+        noise = problem.normal("attack.minimum_norm", problem.low.shape[1])
+        near = walk(problem, problem.clamp(torch.where(problem.free, _NUDGE * noise, 0)), self.steps)
+        found = found.with_found(near.delta, near.radius)
         kept = torch.nonzero(found.radius < known.radius).reshape(-1)
         if len(kept) == 0:
             return found
-        near = problem.take(kept)
-        delta = shortened(near, found.delta[kept])
+        part = problem.take(kept)
+        delta = shortened(part, found.delta[kept])
         return found.put(kept, found.take(kept).with_found(delta, size(delta, problem.norm)))
 
     def _tangent(self, problem: Problem) -> Tensor:
@@ -52,38 +57,44 @@ class MinimumNorm(Attack):
         best = torch.zeros_like(problem.low)
         length = problem.low.new_full((len(problem),), torch.inf)
         gaps, slopes = problem.decision.rivals(problem.rows)
-        for rival in range(gaps.shape[1]):
-            gap, slope = gaps[:, rival], torch.where(problem.free, slopes[:, rival], 0)
-            gap = gap * (1 + _BEYOND) + torch.finfo(gap.dtype).eps * (1 + gap.abs())
-            delta = nearest(slope, gap, problem.low, problem.high, problem.norm)
+        slopes = torch.where(problem.free.unsqueeze(1), slopes, 0)
+        gaps = gaps * (1 + _BEYOND) + torch.finfo(gaps.dtype).eps * (1 + gaps.abs())
+        dual = {1: math.inf, 2: 2, math.inf: 1}[problem.norm]
+        # No box makes a plane nearer than it is without one: what lies farther so than another in its box is not tried.
+        near, order = (gaps / torch.linalg.vector_norm(slopes, dual, dim=2)).nan_to_num(torch.inf).sort(1)
+        for place in range(gaps.shape[1]):
+            left = torch.nonzero(near[:, place] < length).reshape(-1)
+            if len(left) == 0:
+                break
+            rival = order[left, place]
+            gap, slope = gaps[left, rival], slopes[left, rival]
+            delta = nearest(slope, gap, problem.low[left], problem.high[left], problem.norm)
             reached = (slope * delta).sum(1) >= gap * (1 - _BEYOND / 2)
-            closer = reached & (size(delta, problem.norm) < length)
-            best = torch.where(closer.unsqueeze(1), delta, best)
-            length = torch.where(closer, size(delta, problem.norm), length)
+            closer = left[reached & (size(delta, problem.norm) < length[left])]
+            found = reached & (size(delta, problem.norm) < length[left])
+            best[closer], length[closer] = delta[found], size(delta[found], problem.norm)
         return best
 
-    def _walk(self, problem: Problem) -> tuple[Tensor, Tensor]:
-        """Steps along the slope on a ball that shrinks inside the changed region and grows outside it: the smallest
-        perturbations (N, d) met there, and their sizes (N,)."""
-        norm = problem.norm
-        dual = {1: math.inf, 2: 2, math.inf: 1}[norm]
-        # A little off the input: where two ways are level there (pixels at a bound, ties in a pooling), one is chosen.
-        noise = problem.normal("attack.minimum_norm", problem.low.shape[1])
-        delta = problem.clamp(torch.where(problem.free, _NUDGE * noise, 0))
-        radius = problem.low.new_full((len(problem),), torch.inf)
-        best = Bracket.unknown(problem)
-        for step in range(self.steps):
-            margin, slope = problem.slopes(delta)
-            changed, length = margin > 0, size(delta, norm)
-            best = best.with_found(delta, torch.where(changed, length, torch.inf))
-            ease = (1 + math.cos(math.pi * step / self.steps)) / 2
-            gamma = 1e-3 + (_PATIENCE - 1e-3) * ease
-            # Never changed yet: as far as a plane with this slope lies. Afterwards the ball moves by small factors.
-            plane = length - 1.05 * margin / size(slope, dual).clamp_min(torch.finfo(slope.dtype).tiny)
-            ball = torch.where(changed, torch.minimum(length, best.radius) * (1 - gamma), radius * (1 + gamma))
-            radius = torch.where(best.radius.isfinite(), torch.minimum(ball, best.radius), plane)
-            radius = torch.where(radius.isfinite(), radius, length + 1)
-            stride = radius * (1e-2 + (1 - 1e-2) * ease)
-            move = ascent(slope, problem.low - delta, problem.high - delta, norm) * stride.unsqueeze(1)
-            delta = problem.clamp(within(problem.clamp(delta + move), radius, norm))
-        return best.delta, best.radius
+
+def walk(problem: Problem, delta: Tensor, steps: int, reach: float = 1.0) -> Bracket:
+    """Steps along the slope from perturbations (N, d), on a ball that shrinks inside the changed region and grows
+    outside it: the smallest met there. ``reach``: the first stride, as a share of the ball."""
+    norm = problem.norm
+    dual = {1: math.inf, 2: 2, math.inf: 1}[norm]
+    radius = problem.low.new_full((len(problem),), torch.inf)
+    best = Bracket.unknown(problem)
+    for step in range(steps):
+        margin, slope = problem.slopes(delta)
+        changed, length = margin > 0, size(delta, norm)
+        best = best.with_found(delta, torch.where(changed, length, torch.inf))
+        ease = (1 + math.cos(math.pi * step / steps)) / 2
+        gamma = 1e-3 + (_PATIENCE - 1e-3) * ease
+        # Never changed yet: as far as a plane with this slope lies. Afterwards the ball moves by small factors.
+        plane = length - 1.05 * margin / size(slope, dual).clamp_min(torch.finfo(slope.dtype).tiny)
+        ball = torch.where(changed, torch.minimum(length, best.radius) * (1 - gamma), radius * (1 + gamma))
+        radius = torch.where(best.radius.isfinite(), torch.minimum(ball, best.radius), plane)
+        radius = torch.where(radius.isfinite(), radius, length + 1).clamp(max=_FAR)
+        stride = radius * (1e-2 + (reach - 1e-2) * ease)
+        move = ascent(slope, problem.low - delta, problem.high - delta, norm) * stride.unsqueeze(1)
+        delta = problem.clamp(within(problem.clamp(delta + move), radius, norm))
+    return best

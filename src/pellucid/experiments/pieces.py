@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,16 +15,18 @@ from torch import Tensor
 import pellucid
 from pellucid import attack, methods, metrics
 from pellucid.core import rng
+from pellucid.core.budget import Run
 from pellucid.core.errors import BadInput, Unreliable
 from pellucid.core.explanation import Explanation
 from pellucid.core.method import Method
 from pellucid.core.model import Model
-from pellucid.evaluating import evaluate
+from pellucid.evaluating import ask_again, evaluate
 from pellucid.experiments.contestants import IRRELEVANT, RELEVANT, TAG, TOP, WHOLE, Contestant, contestants
 from pellucid.experiments.published import REFERENCES
 from pellucid.experiments.rows import Rows
 from pellucid.experiments.settings import Settings
-from pellucid.metrics.metric import Metric
+from pellucid.metrics.metric import Desk, Marks, Metric
+from pellucid.metrics.robustness import Robustness
 from pellucid.metrics.statistics import overlap, rank_correlation, top
 from pellucid.metrics.units import own
 from pellucid.run.store import Store
@@ -81,6 +83,7 @@ class Bench:
         self.full = self._contestants(rows.background, max(whole, TAG))
         self.short = self._contestants(rows.background, TOP)
         self.tagging = self._contestants(rows.planted_background, TAG)
+        self.marks: dict[tuple[int, str, bool], dict[str, Marks]] = {}  # radii of the row at hand, by method
 
     def make(self, piece: Piece) -> None:
         """Make a piece, unless it is there and whole."""
@@ -140,9 +143,30 @@ class Bench:
         return self._robustness(piece, metrics.robustness_relevant)
 
     def _robustness(self, piece: Piece, metric: Callable[..., Metric]) -> dict[str, Any]:
-        s = self.settings
-        attacks = (attack.minimum_norm(), attack.pgd(s.pgd_steps, s.restarts))
-        return self._scored(piece, {f"robustness_{piece.kind}": metric(s.fractions, method=attacks)})
+        """One method's radii. Those of all methods of the row, or of the ablation, are found together, in model calls
+        that are full; what was already in the store is found again, so that a resumed run makes the same calls."""
+        s, ablation = self.settings, self.full[piece.key].ablation
+        at = piece.row, piece.kind, ablation
+        if at not in self.marks:
+            attacks = (attack.minimum_norm(), attack.pgd(s.pgd_steps, s.restarts))
+            asked = cast(Robustness, metric(s.fractions, method=attacks))
+            rivals = [p for p in pieces(s, piece.row) if p.kind == piece.kind and self.full[p.key].ablation == ablation]
+            each = {p.key: self.explanation(p) for p in rivals}
+            desk = Desk(ask_again(self.rows.model, each, s.seed, Run()))
+            asked.ahead(desk, list(each.values()), s.seed)
+            self.marks = {key: marks for key, marks in self.marks.items() if key[0] == piece.row}
+            self.marks[at] = {key: asked.marks(desk, e, s.seed) for key, e in each.items()}
+        marks = self.marks[at][piece.key]
+        assert marks.curve is not None and marks.censored is not None and marks.gap is not None  # noqa: S101, PT018
+        curve = marks.curve[0].double()
+        return {
+            f"robustness_{piece.kind}": {
+                "value": float(np.trapezoid(curve.numpy(), s.sizes)),
+                "curve": curve,
+                "censored": float(marks.censored[0]),
+                "gap": float(marks.gap[0]) * np.ptp(s.sizes).item(),
+            }
+        }
 
     def _references(self, piece: Piece) -> dict[str, Any]:
         values = {name: name if name == "uniform" else float(name) for name in REFERENCES}

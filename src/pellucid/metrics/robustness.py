@@ -120,12 +120,8 @@ class Robustness(Metric):
         return sets * sum(forwards for forwards, _ in each), sets * sum(backwards for _, backwards in each)
 
     def marks(self, desk: Desk, explanation: Explanation, seed: int) -> Marks:
-        units = self.units(explanation)
-        counts = self.counts(units.n)
+        units, counts, free = self._sets(desk, explanation, seed)
         decision, attacks = self._decision(desk, seed), self.attacks(desk.question.model.differentiable)
-        order = units.order(seed, desk.question.first_row)
-        place = torch.empty_like(order).scatter_(1, order, torch.arange(units.n).expand_as(order))
-        free = self._free(units, place.unsqueeze(1) < counts.reshape(1, -1, 1), decision)
         first, found = self._radii(desk, decision, attacks, free)
         first, found = self._nested(first), self._nested(found)
         curve, alone = self._counted(desk, decision, free, found), self._counted(desk, decision, free, first)
@@ -138,6 +134,20 @@ class Robustness(Metric):
         few = self.fractions is None and units.n <= FEW_UNITS
         auc = torch.trapezoid(curve, counts.double(), dim=1) if few else points(curve, fractions, units.n)
         return Marks(area(curve, fractions), fractions, curve, auc, share, gap)
+
+    def ahead(self, desk: Desk, explanations: Sequence[Explanation], seed: int) -> None:
+        """Attack the sets of several explanations in calls that they share; their marks then take no more attacks."""
+        free = torch.cat([self._sets(desk, e, seed)[2] for e in explanations], 1)
+        self._radii(desk, self._decision(desk, seed), self.attacks(desk.question.model.differentiable), free)
+
+    def _sets(self, desk: Desk, explanation: Explanation, seed: int) -> tuple[Units, Tensor, Tensor]:
+        """What is ranked, how many are held or moved at each point, and which entries may then move, (B, C, d)."""
+        units = self.units(explanation)
+        counts = self.counts(units.n)
+        order = units.order(seed, desk.question.first_row)
+        place = torch.empty_like(order).scatter_(1, order, torch.arange(units.n).expand_as(order))
+        top = place.unsqueeze(1) < counts.reshape(1, -1, 1)
+        return units, counts, self._free(units, top, self._decision(desk, seed))
 
     def _decision(self, desk: Desk, seed: int) -> Decision:
         """Shared by all methods, with the slopes at the rows themselves."""
@@ -178,7 +188,7 @@ class Robustness(Metric):
         settings = f"{plain(list(attacks))}/{self.norm}/{plain(self.against)}/{decision.question.seed}"
         known: dict[Any, tuple[float, float]] = desk.shared.setdefault(f"radii/{settings}", {})
         keys = [[(row, *_key(mask)) for mask in masks] for row, masks in enumerate(free)]
-        new = torch.tensor([[key not in known for key in line] for line in keys])
+        new = torch.tensor([[key not in known and line.index(key) == j for j, key in enumerate(line)] for line in keys])
         first, radius = (torch.full((rows, count), math.inf, dtype=torch.float64) for _ in range(2))
         if bool(new.any()):
             ordered = (attacks[0], _Noted(first), *attacks[1:])
