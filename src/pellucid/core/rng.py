@@ -6,7 +6,9 @@ block of consecutive rows is one call. Nothing here reads or moves a global rand
 
 from __future__ import annotations
 
+import functools
 import hashlib
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +17,15 @@ from torch import Tensor
 _LANES = 4  # Philox4x64 makes four numbers for each step of its counter
 
 
-def _generator(seed: int, stream: str, draw: int, step: int) -> np.random.Generator:
+@functools.lru_cache(maxsize=64)
+def _key(seed: int, stream: str) -> np.ndarray[Any, Any]:
     digest = hashlib.blake2b(f"{int(seed)}/{stream}".encode(), digest_size=16).digest()
-    key = np.frombuffer(digest, dtype=np.uint64)
-    return np.random.Generator(np.random.Philox(key=key, counter=np.array([step, 0, draw, 0], dtype=np.uint64)))
+    return np.frombuffer(digest, dtype=np.uint64)
+
+
+def _generator(seed: int, stream: str, draw: int, step: int) -> np.random.Generator:
+    counter = np.array([step, 0, draw, 0], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=_key(seed, stream), counter=counter))
 
 
 def uniform(seed: int, stream: str, draw: int, first_row: int, rows: int, size: int) -> Tensor:
@@ -46,4 +53,10 @@ def integers(seed: int, stream: str, draw: int, first_row: int, rows: int, size:
 
 def permutation(seed: int, stream: str, draw: int, first_row: int, rows: int, size: int) -> Tensor:
     """One uniformly random order of ``size`` items for each row, (rows, size) int64."""
-    return uniform(seed, stream, draw, first_row, rows, size).argsort(dim=1, stable=True)
+    return permutations(seed, stream, range(draw, draw + 1), first_row, rows, size)[0]
+
+
+def permutations(seed: int, stream: str, draws: range, first_row: int, rows: int, size: int) -> Tensor:
+    """The same for several draws, (draws, rows, size)."""
+    numbers = [uniform(seed, stream, draw, first_row, rows, size) for draw in draws]
+    return torch.stack(numbers).argsort(dim=2, stable=True)

@@ -183,8 +183,8 @@ class Walks(Coalitional):
         """Marginal contributions (T, B, n, J) of some draws, and the values of nobody (T, B, J), asked in one go."""
         n, rows = board.n, board.rows
         alone = self.orders == 1 or self.budget < 2 + self.cost(n)
-        drawn = [rng.permutation(board.seed, f"{self.name}.order", turn, board.first_row, rows, n) for turn in turns]
-        order = torch.stack([torch.stack([each] if alone else [each, each.flip(1)]) for each in drawn])  # (T, P, B, n)
+        drawn = rng.permutations(board.seed, f"{self.name}.order", turns, board.first_row, rows, n)
+        order = torch.stack([drawn] if alone else [drawn, drawn.flip(2)], 1)  # (T, P, B, n)
         inner = _prefixes(order.flatten(0, 2))[:, :-1].unflatten(0, order.shape[:3])  # (T, P, B, n - 1, n)
         s, ends = inner.permute(2, 0, 1, 3, 4).flatten(1, 3), board.ends()
         which = torch.tensor(turns).repeat_interleave(order.shape[1] * (n - 1))
