@@ -15,6 +15,7 @@ from pellucid.app import chapters, demo, tumours
 from pellucid.app.console import Console, Voice
 from pellucid.core.comparison import Comparison
 from pellucid.core.errors import BadInput, Unsupported
+from pellucid.core.scores import Scores
 
 
 @pytest.fixture
@@ -163,7 +164,13 @@ def asked(monkeypatch):
     monkeypatch.setattr(data, "digits", lambda split, count, seed: examples((1, 28, 28), count), raising=False)
     monkeypatch.setattr(data, "efficientnet", lambda: pellucid.wrap(net(3), bounds=(0, 1)), raising=False)
     monkeypatch.setattr(data, "digits_cnn", lambda progress: net(1), raising=False)
+
+    def evaluate(model, explanations, metrics, *_):
+        found.update(further=metrics, scored=explanations)
+        return Scores(())
+
     monkeypatch.setattr(chapters, "compare", compare)
+    monkeypatch.setattr(chapters, "evaluate", evaluate)
     return found
 
 
@@ -177,8 +184,31 @@ def test_chapters_of_pictures_ask_for_what_the_page_must_show(chapter, asked):
     assert wanted | {"random_attribution"} <= set(asked["methods"])
     assert any(label.startswith("feature_ablation") for label in asked["methods"])
     labels = [metric.label for metric in asked["metrics"]]
-    assert len({label for label in labels if "7 x 7" in label}) == 4
+    assert len({label for label in labels if "7 x 7" in label and "reference" in label}) == 4
     assert "completeness" in labels
+    both = {metric.name for metric in asked["metrics"] if "robustness" in metric.name}
+    assert both == (set() if chapter is demo.CHAPTERS[0] else {"robustness_relevant", "robustness_irrelevant"})
+
+
+def test_digits_are_ranked_under_six_references(asked):
+    found = chapters.digits(demo.Settings(photos=3, digits=3), None)
+    assert len(found.further) == 1
+    known = {
+        (metric.name, metric.reference_name)
+        for metric in (*asked["metrics"], *asked["further"])
+        if getattr(metric, "grid", None)
+    }
+    levels = {"0", "0.25", "0.5", "0.75", "1", "uniform"}
+    assert known >= {(name, level) for name in ("insertion", "deletion") for level in levels}
+
+
+def test_digits_that_are_confused_are_asked_about():
+    said, truth = [1, 4, 3, 9, 8], [1, 4, 3, 3, 8]
+    model = pellucid.wrap(lambda x: torch.eye(10)[x[:, 0].long()])
+    x = torch.tensor(said, dtype=torch.float32).unsqueeze(1)
+    rows = data.Examples(x, torch.tensor(truth), tuple("0123456789"), tuple("abcde"), "made up")
+    assert chapters._confused(model, rows) == ([1, 2, 3], [9, 5, 3])
+    assert chapters.contrast(demo.Settings(digits=0), None) is None
 
 
 def test_two_photos_are_looked_at_closely_within_their_budget(asked):
@@ -189,6 +219,8 @@ def test_two_photos_are_looked_at_closely_within_their_budget(asked):
     for label in ("rise", "lime", "occlusion"):
         assert asked["methods"][label].cost["forwards"] <= 2 * 800
     assert found.decided == ()
+    assert {metric.fractions for metric in asked["further"]} == {(0.1, 0.2, 0.4)}
+    assert {metric.name for metric in asked["further"]} == {"robustness_relevant", "robustness_irrelevant"}
     assert "Two photos" in asked["about"]["unjudged"]
     assert chapters.closely(demo.Settings(photos=0), None) is None
 

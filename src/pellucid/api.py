@@ -222,6 +222,8 @@ def label(question: Question, method: Method, found: Result, outputs: Tensor) ->
         **{name: store(value) for name, value in found.details.items()},
         "arrays": dict(arrays(method)),
     }
+    if not isinstance(question.space, Identity):
+        details["space"] = {"name": type(question.space).__name__.lower(), "exact": bool(question.space.exact)}
     if found.covers is not None:
         details["std_error_covers"] = found.covers
     names = question.space.names

@@ -36,7 +36,19 @@ FEW_ROWS = 10
 """Rows below which no slopes are fitted."""
 MOST_COORDINATES = 1000
 """Coordinates up to which those of every row are kept beside its local values."""
-_CARRIED = ("ranking", "reduction", "promise", "control", "axes", "model", "scale", "labels", "input", "arrays")
+_CARRIED = (
+    "ranking",
+    "reduction",
+    "promise",
+    "control",
+    "axes",
+    "space",
+    "model",
+    "scale",
+    "labels",
+    "input",
+    "arrays",
+)
 """What is the same of the local values and of their mean."""
 
 

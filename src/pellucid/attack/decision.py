@@ -48,7 +48,10 @@ class Decision:
         labels = model.labels
         if labels is not None and len(labels) == 1 and scores.shape[1] == 2:
             labels = (f"not {labels[0]}", labels[0])
-        goal = Target(against).resolve(scores, labels).columns(scores.device)
+        goals = Target(against).index
+        if isinstance(goals, tuple) and len(goals) == question.rows_in_all:  # of all rows, these
+            goals = goals[question.offset : question.offset + len(question.z)]
+        goal = Target(goals).resolve(scores, labels).columns(scores.device)
         if goal is None:
             raise BadInput(f"the class to be reached must be a column or a label, one for each row; got {against!r}")
         same = torch.nonzero(goal == own).reshape(-1)

@@ -23,7 +23,8 @@ class Comparison:
 
     ``explanations`` by label; ``scores`` every (method, metric); ``probabilities`` (B, K) or None for the predictions
     shown; ``truth`` the true classes if the caller knows them; ``about`` title, data and model in words; ``warnings``
-    raised on the way; ``refused`` methods that could not run, with the reason.
+    raised on the way; ``refused`` methods that could not run, with the reason; ``further`` scores of the same
+    explanations that no test or verdict rests on: under more references, or by dear metrics on fewer rows.
     """
 
     explanations: Mapping[str, Explanation]
@@ -37,6 +38,7 @@ class Comparison:
     names: tuple[str, ...] | None = None
     warnings: tuple[str, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
+    further: tuple[Scores, ...] = ()
 
     def summary(self) -> pd.DataFrame:
         """One line for each (method, metric), best first, with its verdict and cost."""

@@ -182,8 +182,8 @@ def _best(comparison: Comparison) -> list[Sentence]:
 
 def _family(family: str) -> Part:
     """The criterion, explained where the glossary has it."""
-    key = glossary.key(family)
-    return Part(family.replace("_", " "), term=key if key in glossary.TERMS else None)
+    key = glossary.key(family.partition("_")[0] if family in ranking.ATTACKS else family)
+    return Part(display(family).lower(), term=key if key in glossary.TERMS else None)
 
 
 def _headline(comparison: Comparison, family: str) -> str | None:
@@ -201,7 +201,7 @@ def _basis(comparison: Comparison) -> str:
     metrics = [metric for family in families if (metric := _headline(comparison, family)) is not None]
     details = dict.fromkeys(ranking.column(comparison.scores, metric).detail for metric in metrics)
     shown = "; ".join(detail for detail in details if detail)
-    return f"Figures here: {shown}. All others are in section 2." if shown else ""
+    return f"Figures here: {shown}. All others are under “Which is better”." if shown else ""
 
 
 def _chance(test: Mapping[str, Any] | None) -> Sentence:
@@ -251,7 +251,7 @@ def _contradiction(comparison: Comparison, chapter: str) -> Sentence | None:
     if not pairs:
         return None
     rho, a, b = pairs[0]
-    see = Part("see 3", href=f"#{chapter}-contradictions")
+    see = Part("see below", href=f"#{chapter}-contradictions")
     shown: dict[str, Value] = {"a": _name(a), "b": _name(b), "rho": numerals.correlation(rho), "see": see}
     if rho < contradictions.CONTRADICT:
         many = sum(pair[0] < contradictions.CONTRADICT for pair in pairs) - 1

@@ -5,7 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pellucid.core.comparison import Comparison
-from pellucid.reporting import belief, contradictions, features, gallery, numerals, provenance, ranking, trust
+from pellucid.reporting import (
+    belief,
+    contradictions,
+    contrast,
+    features,
+    gallery,
+    numerals,
+    places,
+    provenance,
+    ranking,
+    trust,
+)
+from pellucid.reporting.references import display
 
 
 @dataclass(frozen=True)
@@ -22,8 +34,9 @@ SECTIONS = (
     Section("leaderboard", 2, "Which is better"),
     Section("contradictions", 3, "Who contradicts whom"),
     Section("checks", 4, "Checks"),
-    Section("tables", 5, "Feature by feature"),
-    Section("making", 6, "How this was made"),
+    Section("contrast", 5, "Why this and not that"),
+    Section("tables", 6, "Feature by feature"),
+    Section("making", 7, "How this was made"),
 )
 """All there can be, in order; a chapter that lacks one counts on without it."""
 
@@ -42,20 +55,42 @@ class Chapter:
     curves: tuple[ranking.Curves, ...]
     contradictions: contradictions.Contradictions | None
     trial: trust.Trial | None
+    contrasts: tuple[contrast.Contrast, ...]
     tables: features.Tables | None
+    further: tuple[ranking.Board, ...]
+    places: tuple[places.Places, ...]
+    placed: tuple[tuple[str, str], ...]
     unjudged: str
     provenance: provenance.Provenance
 
     @property
     def sections(self) -> tuple[Section, ...]:
         """The headings of this chapter."""
-        there = [section for section in SECTIONS if section.key != "tables" or self.tables is not None]
+        lacking = {key for key, part in (("contrast", self.contrasts), ("tables", self.tables)) if not part}
+        if self.unjudged:  # a reason on top says it once; elsewhere what is missing says how to get it
+            scored = self.board or self.further or self.places
+            judged = (("leaderboard", scored), ("contradictions", self.contradictions), ("checks", self.trial))
+            lacking |= {key for key, part in judged if not part}
+        there = [section for section in SECTIONS if section.key not in lacking]
+        if self.unjudged:  # nothing to judge: what the chapter is about comes first
+            there.sort(key=lambda section: section.key != "contrast")
         return tuple(Section(section.key, i + 1, section.title) for i, section in enumerate(there))
 
     @property
     def number(self) -> dict[str, int]:
         """The number of each section."""
         return {section.key: section.number for section in self.sections}
+
+    @property
+    def own_baselines(self) -> bool:
+        """Whether some method takes one of the references of the places for absence itself."""
+        return any(track is not None and track.matched for row in self.places for track in row.tracks)
+
+    @property
+    def attacked(self) -> str:
+        """The sizes of the sets at which robustness is drawn, in words; empty where it is not."""
+        reached = {row.reach for row in self.curves if row.family in ranking.ATTACKS}
+        return f"0 to {numerals.percent(max(reached))}" if reached else ""
 
     @property
     def drawn(self) -> tuple[ranking.Line, ...]:
@@ -91,7 +126,11 @@ def chapter(comparison: Comparison, number: int) -> Chapter:
         ranking.curves(comparison),
         contradictions.contradictions(comparison, key),
         trust.trial(comparison, key),
+        contrast.contrasts(comparison),
         features.tables(comparison),
+        ranking.further(comparison),
+        places.places(comparison),
+        tuple((m, display(m)) for m in places.drawn(comparison)),
         str(comparison.about.get("unjudged", "")),
         made,
     )

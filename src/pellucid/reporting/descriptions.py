@@ -74,17 +74,36 @@ def _strongest(mass: Array) -> str:
     return place if place.startswith("spread") else f"strongest {place}"
 
 
+def chosen(values: Array) -> str:
+    """Where a chosen set (H, W) or (T,) of +1 and -1 lies.
+
+    >>> image = np.zeros((9, 9)); image[0, 0], image[8, 8] = 1, -1
+    >>> chosen(image)
+    'presence matters in the upper left, absence in the lower right'
+    """
+    found: list[str] = []
+    for sign, word in ((1, "presence"), (-1, "absence")):
+        mass = np.clip(sign * values, 0, None)
+        if mass.any():
+            found.append(f"{word}{' matters' if not found else ''} {_place(mass)}")
+    return ", ".join(found) or "no feature was chosen"
+
+
+def _place(mass: Array) -> str:
+    return region(mass) if mass.ndim == 2 else _third(mass)
+
+
+def _third(mass: Array) -> str:
+    thirds = [part.sum() for part in np.array_split(mass, 3)]
+    return ("at the start", "in the middle", "at the end")[int(np.argmax(thirds))]
+
+
 def along(values: Array) -> str:
     """Where a signed strip (T,) is positive and where negative, by its thirds."""
     finite = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-    words = ("at the start", "in the middle", "at the end")
-
-    def place(mass: Array) -> str:
-        return words[int(np.argmax([part.sum() for part in np.array_split(mass, 3)]))]
-
     plus, minus = np.clip(finite, 0, None), np.clip(-finite, 0, None)
     found = [
-        f"{sign} evidence strongest {place(mass)}"
+        f"{sign} evidence strongest {_third(mass)}"
         for sign, mass in (("positive", plus), ("negative", minus))
         if mass.any()
     ]

@@ -73,12 +73,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Gallery:
-    """The rows that are shown, and of how many."""
+    """The rows that are shown, and of how many; ``picked``: whether some method chooses a set."""
 
     kind: str
     methods: tuple[str, ...]
     rows: tuple[Row, ...]
     total: int
+    picked: bool = False
 
 
 def gallery(comparison: Comparison, anchor: str) -> Gallery | None:
@@ -90,7 +91,8 @@ def gallery(comparison: Comparison, anchor: str) -> Gallery | None:
     kinds = {surfaces.kind(e) for e in explanations.values()}
     most = SHOWN_BARS if kinds == {"bars"} else SHOWN
     rows = tuple(row(comparison, i, f"{anchor}-input-{i + 1}") for i in range(min(total, most)))
-    return Gallery("image" if "image" in kinds else min(kinds), tuple(explanations), rows, total)
+    picked = any(e.details.get("pertinent") is not None for e in explanations.values())
+    return Gallery("image" if "image" in kinds else min(kinds), tuple(explanations), rows, total, picked)
 
 
 def row(comparison: Comparison, index: int, key: str, methods: tuple[str, ...] | None = None) -> Row:
@@ -128,7 +130,9 @@ def tile(method: str, e: Explanation, index: int, features: tuple[str, ...], sub
         return _bar_tile(method, e, index, features, subject)
     values = surfaces.flat_map(e, index)
     scale = palette.limit(values)
-    said = descriptions.signs(values) if kind == "image" else descriptions.along(values)
+    picked = e.details.get("pertinent") is not None
+    tell = descriptions.chosen if picked else descriptions.signs if kind == "image" else descriptions.along
+    said = tell(values)
     note = "" if np.isfinite(values).all() else "some values are not finite and are left blank"
     if scale == 0:
         note = note or "zero everywhere"

@@ -55,7 +55,18 @@ scored.
 reference: What stands in for a position that is taken away: noise, black, a blurred picture, the mean. Results depend
 on it, so at least two are used.
 
-matched: The reference is the method's own baseline, which flatters it. Such figures are hatched and decide nothing.
+matched: The reference is the method's own baseline, or the method searches for what is measured, which flatters it.
+Such figures are hatched and decide nothing.
+
+robustness: How small a change alters the prediction, when the positions a method ranks first are held (irrelevant:
+higher is better) or may move alone (relevant: lower is better). It needs no reference. The smallest change found is
+its radius; better attacks might find a smaller one.
+
+pertinent positive: Something in the input that must stay for the prediction to stand: the smallest change that alters
+it takes this away.
+
+pertinent negative: Something missing in the input that must stay away: the smallest change that alters the prediction
+puts it in, as a stroke that would close a 4 to a 9.
 
 patches: Positions joined into squares on one grid for all methods, so that a smooth map has no advantage over a fine
 one.

@@ -75,17 +75,18 @@ def loose(
         if group is None:
             groups.append(group := {})
         group[_unused(str(label if label is not None else e.method["name"]), group)] = e
-    chapters = [_unjudged(group, None) for group in groups]
+    chapters = [unjudged(group, None) for group in groups]
     if scores is None:
         return chapters
     fitting = [i for i, group in enumerate(groups) if set(scores.methods) & set(group)]
     if len(fitting) == 1:
-        chapters[fitting[0]] = _unjudged(groups[fitting[0]], scores)
+        chapters[fitting[0]] = unjudged(groups[fitting[0]], scores)
         return chapters
-    return [*chapters, _unjudged({}, scores)]
+    return [*chapters, unjudged({}, scores)]
 
 
-def _unjudged(group: Mapping[str, Explanation], scores: Scores | None) -> Comparison:
+def unjudged(group: Mapping[str, Explanation], scores: Scores | None = None) -> Comparison:
+    """Explanations of the same inputs as a comparison without verdicts."""
     nothing = np.empty((0, 0))
     agreement = (
         contradictions.agreement(group) if len(group) > 1 else Disagreement((), nothing, nothing, contradictions.TOP)

@@ -16,6 +16,7 @@ Array = np.ndarray[Any, Any]
 
 LONGEST = 224
 """Pixels along the longer side; larger pictures are averaged down."""
+_HATCH = 6  # pixels from line to line
 _BLOCKY = 64  # a picture this small is enlarged in squares, a larger one smoothly
 
 
@@ -43,6 +44,22 @@ def photograph(pixels: Array) -> Picture:
         return Picture(_uri(image, "jpeg", quality=82, optimize=True), width, height)
     if np.ptp(pixels, axis=-1).max(initial=0) == 0:
         image = image.convert("L")
+    return Picture(_uri(image, "png", optimize=True), width, height)
+
+
+def chosen(pixels: Array, signs: Array) -> Picture:
+    """Pixels (H, W, 3) uint8 in grey under a chosen set (H, W): plain where it is +1, hatched where it is -1, so that
+    the two are told apart without colour."""
+    times = max(1, LONGEST // max(signs.shape))
+    width, height = _fitted((signs.shape[1] * times, signs.shape[0] * times))
+    size = (width, height)
+    grey = Image.fromarray(palette.ground(pixels)).resize(size, Image.Resampling.NEAREST)
+    sign = np.asarray(Image.fromarray(signs.astype(np.int8).astype(np.float32)).resize(size, Image.Resampling.NEAREST))
+    down, across = np.indices(sign.shape)
+    depth = np.where(sign > 0, 0.72, np.where((down + across) % _HATCH < _HATCH // 2, 0.95, 0.25)) * (sign != 0)
+    colour = np.where(sign[..., None] > 0, np.array(palette.POSITIVE), np.array(palette.NEGATIVE))
+    laid = np.rint(colour * depth[..., None] + np.asarray(grey) * (1 - depth[..., None])).astype(np.uint8)
+    image = Image.fromarray(laid).quantize(32)
     return Picture(_uri(image, "png", optimize=True), width, height)
 
 

@@ -81,13 +81,19 @@ class Panel:
 
 @dataclass(frozen=True)
 class Curves:
-    """All methods under one metric on one pair of axes."""
+    """All methods under one metric on one pair of axes, which shows shares of the positions up to ``reach``."""
 
     column: Column
+    family: str
+    reach: float
     ticks: tuple[figures.Tick, ...]
     reads: str
     panels: tuple[Panel | None, ...]
 
+
+ATTACKS = ("robustness_irrelevant", "robustness_relevant")
+"""Metrics whose curves are of radii, not of what the model says."""
+HALF = 0.5
 
 COSTS = (
     ("forwards", "forwards", numerals.count),
@@ -95,6 +101,13 @@ COSTS = (
     ("seconds", "time", numerals.seconds),
     ("peak_bytes", "peak memory", numerals.size),
 )
+
+
+def further(comparison: Comparison) -> tuple[Board, ...]:
+    """Leaderboards of the scores that nothing rests on, without what the methods cost and tests."""
+    bare = replace(comparison, explanations={}, test_rows=(), refused={})
+    found = (board(replace(bare, scores=scores)) for scores in comparison.further)
+    return tuple(one for one in found if one is not None)
 
 
 def board(comparison: Comparison) -> Board | None:
@@ -231,15 +244,20 @@ def curves(comparison: Comparison) -> tuple[Curves, ...]:
     order, found = drawn(scores), []
     for metric in scores.metrics:
         cells = {
-            c.method: c for c in scores.cells if c.metric == metric and c.curve is not None and c.fractions is not None
+            c.method: c
+            for c in scores.cells
+            if c.metric == metric and c.curve is not None and c.fractions is not None and len(c.fractions) > 1
         }
         if not cells:
             continue
         chance = control_cell(scores, metric)
         axis = figures.Axis.around(_reach(list(cells.values())), 0.04)
-        panels = tuple(_panel(cells[method], chance, axis) if method in cells else None for method in order)
         any_cell = next(iter(cells.values()))
-        found.append(Curves(column(scores, metric), figures.ticks(axis), any_cell.read or "explained output", panels))
+        last = float(np.asarray(any_cell.fractions).max())
+        reach = HALF if any_cell.family in ATTACKS and last <= HALF else 1.0
+        panels = tuple(_panel(cells[m], chance, axis, reach) if m in cells else None for m in order)
+        reads = any_cell.read or "explained output"
+        found.append(Curves(column(scores, metric), any_cell.family, reach, figures.ticks(axis), reads, panels))
     return tuple(found)
 
 
@@ -259,16 +277,17 @@ def _reach(cells: list[Cell]) -> list[float]:
     return values
 
 
-def _panel(cell: Cell, chance: Cell | None, axis: figures.Axis) -> Panel:
+def _panel(cell: Cell, chance: Cell | None, axis: figures.Axis, reach: float = 1.0) -> Panel:
     fractions, curve = np.asarray(cell.fractions), np.asarray(cell.curve)
     title = display(cell.method)
     drawn = None
     words = f"{title}: mean curve over {numerals.plural(len(curve), 'input')}"
     if chance is not None and chance is not cell and chance.curve is not None and chance.fractions is not None:
-        drawn = figures.band(np.asarray(chance.fractions), np.asarray(chance.curve), axis)
+        drawn = figures.band(np.asarray(chance.fractions) / reach, np.asarray(chance.curve), axis)
         other = np.interp(fractions, chance.fractions, figures.mean_and_band(np.asarray(chance.curve))[0])
-        ahead = cell.better * (figures.mean_and_band(curve)[0] - other)[1:-1]
+        ahead = cell.better * (figures.mean_and_band(curve)[0] - other)
+        ahead = ahead[1:-1] if cell.family not in ATTACKS else ahead
         share = float(np.mean(ahead > 0)) if len(ahead) else math.nan
         verb = "better" if share >= 0.5 else "worse"
         words += f", {verb} than the random control at {numerals.percent(max(share, 1 - share))} of the steps"
-    return Panel(cell.method, title, words, figures.band(fractions, curve, axis), drawn, cell.matched)
+    return Panel(cell.method, title, words, figures.band(fractions / reach, curve, axis), drawn, cell.matched)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,11 @@ class Bars:
 
 
 def kind(e: Explanation) -> str:
-    """How a row is drawn: "image", "series" or "bars"."""
+    """How a row is drawn: "image", "series" or "bars"; coordinates of another space than the input's are named, not
+    laid over it."""
     axes = tuple(e.details.get("axes", e.dims))
+    if e.details.get("space") is not None:
+        return "bars"
     by_player = e.dims[:1] == ("player",)
     if {"height", "width"} <= set(axes) and e.data.ndim in (3, 4) and (not by_player or e.players is not None):
         return "image"
@@ -47,10 +50,25 @@ def shown_output(e: Explanation, row: int) -> int | None:
 
 
 def flat_map(e: Explanation, row: int) -> Array:
-    """The signed map of one row around its level, (H, W) or (T,), float64; of several outputs the largest."""
+    """The signed map of one row around its level, (H, W) or (T,), float64; of several outputs the largest. Of a chosen
+    set it is +1 where presence matters and -1 where absence does: the ranks say nothing more."""
+    if e.details.get("pertinent") is not None:
+        return signs(e, row)
+    return _flat(e, row)
+
+
+def _flat(e: Explanation, row: int) -> Array:
     values = e[row].map()[0]
     output = shown_output(e, row)
     return np.asarray(values if output is None else values[..., output], dtype=np.float64) - level(e, row)
+
+
+def signs(e: Explanation, row: int) -> Array:
+    """Of a chosen set, what lies in it and must stay (+1) and what is missing and must stay away (-1), at input
+    size."""
+    one = e[row]
+    found = np.asarray(one.details["pertinent"], dtype=np.float64).reshape(one.values.shape)
+    return np.asarray(np.sign(replace(one, values=found).map()[0]))
 
 
 def level(e: Explanation, row: int) -> float:
@@ -64,20 +82,21 @@ def level(e: Explanation, row: int) -> float:
 
 
 def scale_words(e: Explanation, row: int, scale: float) -> str:
-    """The scale of a map as it is printed under it."""
+    """The scale of a map as it is printed under it; of a chosen set, how many are in it."""
+    if e.details.get("pertinent") is not None:
+        chosen = np.asarray(e.details["pertinent"][row])
+        return f"{numerals.count(int((chosen != 0).sum()))} of {numerals.count(chosen.size)} chosen"
     around = level(e, row)
     return f"±{numerals.figure(scale)}" + (f" around {numerals.figure(around)}" if around else "")
 
 
 def bars(e: Explanation, row: int, count: int = MOST_BARS, names: tuple[str, ...] | None = None) -> Bars:
     """The features of one row with the largest |value|, or the ones named, in that order."""
-    values = e.values[row].astype(np.float64)
-    errors = None if e.std_error is None else e.std_error[row].astype(np.float64)
-    output = shown_output(e, row)
-    if output is not None:
-        values, errors = values[..., output], None if errors is None else errors[..., output]
+    values = bars_in_order(e, row)
+    if e.details.get("pertinent") is not None:
+        values = values * np.asarray(e.details["pertinent"][row], dtype=np.float64).reshape(-1)
+    errors = errors_in_order(e, row)
     every = feature_names(e)
-    values, errors = values.reshape(-1), None if errors is None else errors.reshape(-1)
     place = {name: i for i, name in enumerate(every)}
     if names is not None:
         order = [place[name] for name in names if name in place]
@@ -130,7 +149,7 @@ def _channels_first(e: Explanation, shape: tuple[int, ...]) -> bool:
 
 def positions(e: Explanation, row: int, cells: int = 28) -> Array:
     """How important the method finds each position, on a grid of at most ``cells`` a side, flat; larger = more."""
-    values = flat_map(e, row) if kind(e) != "bars" else np.asarray(bars_in_order(e, row))
+    values = _flat(e, row) if kind(e) != "bars" else bars_in_order(e, row)
     if e.details.get("ranking") == "absolute":
         values = np.abs(values)
     for axis in range(values.ndim):
@@ -141,6 +160,15 @@ def positions(e: Explanation, row: int, cells: int = 28) -> Array:
 
 def bars_in_order(e: Explanation, row: int) -> Array:
     """Every feature's value in one row, in the order of the features."""
+    return _in_order(e.values, e, row)
+
+
+def errors_in_order(e: Explanation, row: int) -> Array | None:
+    """Every feature's standard error in one row, or None."""
+    return None if e.std_error is None else _in_order(e.std_error, e, row)
+
+
+def _in_order(array: Array, e: Explanation, row: int) -> Array:
     output = shown_output(e, row)
-    values = e.values[row] if output is None else e.values[row][..., output]
+    values = array[row] if output is None else array[row][..., output]
     return np.asarray(values, dtype=np.float64).reshape(-1)
