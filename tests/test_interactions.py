@@ -223,3 +223,14 @@ def test_too_small_a_sample_has_no_standard_error():
     assert np.isnan(e.std_error).all()
     assert np.isfinite(e.values).all()
     assert game.calls <= 20
+
+
+def test_bars_name_each_pair_once():
+    x = torch.tensor([[3.0, 2.0, 1.0]])
+    e = pellucid.explain(lambda x: x[:, 0] * x[:, 1] + x[:, 2], x, methods.shapley_interactions())
+    axes = e.plot(row=0).axes[0]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    widths = [bar.get_width() for bar in axes.patches]
+    assert names[:2] == ["x0 and x1", "x2"]
+    assert np.allclose(widths[:2], [6, 1])
+    assert len(names) == 6

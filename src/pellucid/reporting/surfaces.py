@@ -40,6 +40,19 @@ def kind(e: Explanation) -> str:
     return "series" if long and e.data.shape[1 + _place(axes)] > _SHORT else "bars"
 
 
+def whole(e: Explanation) -> bool:
+    """Whether it is a mean over inputs, not of one each."""
+    return e.details.get("scope") == "global"
+
+
+def named(e: Explanation) -> bool:
+    """Whether it is of features that have a meaning of their own: coordinates of another space than the input's, or
+    named ones over all inputs."""
+    return e.values.ndim - e.several == 2 and (
+        e.details.get("space") is not None or (whole(e) and kind(e) == "bars")
+    )
+
+
 def _place(axes: tuple[str, ...]) -> int:
     return next(i for i, axis in enumerate(axes) if axis in ("time", "token"))
 
@@ -101,7 +114,9 @@ def bars(e: Explanation, row: int, count: int = MOST_BARS, names: tuple[str, ...
     if names is not None:
         order = [place[name] for name in names if name in place]
     else:
-        order = np.argsort(-np.abs(np.nan_to_num(values)), kind="stable")[:count].tolist()
+        size = np.abs(np.nan_to_num(values))
+        once = np.triu(np.ones(e.values.shape[1:3], dtype=bool)).reshape(-1) if _pairs(e) else np.ones(len(size), bool)
+        order = [i for i in np.argsort(-size, kind="stable").tolist() if once[i]][:count]
     data = e.data[row].reshape(-1)
     known = data if len(data) == len(values) and e.dims[:1] != ("player",) else None
     return Bars(
@@ -109,8 +124,13 @@ def bars(e: Explanation, row: int, count: int = MOST_BARS, names: tuple[str, ...
         values[order],
         None if errors is None else errors[order],
         None if known is None else tuple(numerals.figure(float(known[i])) for i in order),
-        len(values),
+        len(values) if names is not None else int(once.sum()),
     )
+
+
+def _pairs(e: Explanation) -> bool:
+    """Whether a row's values are a symmetric matrix over pairs of players."""
+    return e.dims[:2] == ("player", "player")
 
 
 def feature_names(e: Explanation) -> tuple[str, ...]:
@@ -121,6 +141,9 @@ def feature_names(e: Explanation) -> tuple[str, ...]:
         return tuple(map(str, e.feature_names))
     if len(inner) <= 1:
         return tuple(f"feature {i + 1}" for i in range(count))
+    if _pairs(e) and e.feature_names is not None and len(e.feature_names) == inner[0]:
+        names = tuple(map(str, e.feature_names))
+        return tuple(a if a == b else f"{a} and {b}" for a in names for b in names)
     return tuple(", ".join(str(i + 1) for i in index) for index in np.ndindex(*inner))
 
 
