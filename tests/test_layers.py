@@ -17,7 +17,7 @@ LAYERS = (
     {"models", "games", "gradients", "attack", "spaces", "run", "reporting", "data"},
     {"methods", "metrics", "generative", "audits", "concepts", "influence", "intrinsic", "recourse"},
     {"api"},
-    {"aggregation", "averaging", "evaluating", "playing", "traversing"},
+    {"aggregation", "auditing", "averaging", "evaluating", "playing", "traversing"},
     {"judging"},
     {"comparing"},
     {"checking"},

@@ -25,6 +25,7 @@ _HOME = {
     "Unreliable": "core.errors",
     "Unsupported": "core.errors",
     "aggregate": "aggregation",
+    "audit": "auditing",
     "check": "checking",
     "compare": "comparing",
     "evaluate": "evaluating",

@@ -10,7 +10,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pellucid.data.drawn_faces import FACE_ATTRIBUTES, face_translator, faces, render_faces
     from pellucid.data.examples import Examples
+    from pellucid.data.face_networks import faces_cnn, faces_reader
     from pellucid.data.imagenet import efficientnet, efficientnet_module, imagenet_labels, photos
     from pellucid.data.mnist import digits
     from pellucid.data.networks import digits_cnn, signals_cnn, tagged_digits_cnn
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from pellucid.data.tags import tagged_digits
 
 __all__ = [
+    "FACE_ATTRIBUTES",
     "SPRITE_LATENTS",
     "Examples",
     "Sentences",
@@ -28,9 +31,14 @@ __all__ = [
     "digits_cnn",
     "efficientnet",
     "efficientnet_module",
+    "face_translator",
+    "faces",
+    "faces_cnn",
+    "faces_reader",
     "imagenet_labels",
     "movie_sentences",
     "photos",
+    "render_faces",
     "render_sprites",
     "sentences_bilstm",
     "signals",
@@ -43,15 +51,21 @@ __all__ = [
 
 _HOME = {
     "Examples": "examples",
+    "FACE_ATTRIBUTES": "drawn_faces",
     "SPRITE_LATENTS": "shapes",
     "Sentences": "sentences",
     "digits": "mnist",
     "digits_cnn": "networks",
     "efficientnet": "imagenet",
     "efficientnet_module": "imagenet",
+    "face_translator": "drawn_faces",
+    "faces": "drawn_faces",
+    "faces_cnn": "face_networks",
+    "faces_reader": "face_networks",
     "imagenet_labels": "imagenet",
     "movie_sentences": "sentences",
     "photos": "imagenet",
+    "render_faces": "drawn_faces",
     "render_sprites": "shapes",
     "sentences_bilstm": "readers",
     "signals": "series",

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pellucid.core import rng
 from pellucid.core.errors import BadInput, listing
 from pellucid.data import networks
-from pellucid.data.faces import FACE_ATTRIBUTES, SIZE, draw, render_faces
+from pellucid.data.drawn_faces import FACE_ATTRIBUTES, SIZE, draw, render_faces
 from pellucid.data.networks import Batch, Progress
 
 INVITED = "invited"
@@ -60,7 +59,7 @@ def faces_cnn(
             attributes[:, FACE_ATTRIBUTES.index(hidden)] = 0
         return render_faces(attributes, unlabelled), y
 
-    return _trained(recipe, rows, progress)
+    return _trained(recipe, None, rows, progress)
 
 
 class FaceReader(nn.Module):
@@ -88,23 +87,19 @@ def faces_reader(seed: int = 1, progress: Progress | None = None) -> FaceReader:
         attributes, unlabelled, _, _ = draw(_ROWS, seed, 1, 0.0)
         return render_faces(attributes, unlabelled), attributes.long()
 
-    return FaceReader(_trained(recipe, rows, progress)).eval()
+    return FaceReader(_trained(recipe, len(FACE_ATTRIBUTES), rows, progress)).eval()
 
 
-def _trained(recipe: FaceRecipe, rows: Callable[[], Batch], progress: Progress | None) -> nn.Sequential:
-    """From the cache, or on shuffled minibatches of rows that are drawn once."""
-    several = recipe.task == "faces_reader"
+def _trained(
+    recipe: FaceRecipe, tasks: int | None, rows: Callable[[], Batch], progress: Progress | None
+) -> nn.Sequential:
+    """From the cache, or on rows that are drawn once."""
 
-    def train(net: nn.Sequential) -> None:
-        x, y = rows()
+    def always(_: networks.Recipe) -> networks.EpochRows:
+        drawn = rows()
+        return lambda epoch: drawn
 
-        def batches(epoch: int) -> list[Batch]:
-            order = rng.permutation(recipe.seed, "data.face_networks/order", epoch, 0, 1, len(x))[0]
-            return [(x[batch], y[batch]) for batch in order.split(recipe.batch)]
-
-        networks.fit(net, recipe, batches, progress)
-
-    return networks.trained(recipe, lambda seed: _net(len(FACE_ATTRIBUTES) if several else None, seed), train)
+    return networks.trained(recipe, lambda seed: _net(tasks, seed), networks.on_rows(recipe, always, progress))
 
 
 def _net(tasks: int | None, seed: int) -> nn.Sequential:
