@@ -182,9 +182,9 @@ def test_a_new_field_is_a_flag_with_its_help_type_and_default():
     group = flags.From(Colours, "Colours")
     made = {p.name: p for p in group.flags()}
     option = {name: p.annotation.__metadata__[0] for name, p in made.items()}
-    assert option["paper"].help == "what is drawn on [default: white]"
+    assert option["paper"].help == "what is drawn on (default: white)"
     assert option["ink"].help == "colour of lines (none: black)"
-    assert option["many"].help == "how many, at least one [default: 3]"
+    assert option["many"].help == "how many, at least one (default: 3)"
     assert made["many"].annotation.__origin__ == int | None
     given = {"paper": None, "ink": "none", "many": 4, "dry": True, "range": "-1,1", "other": 1}
     assert group.collect(given) == {"ink": None, "many": 4, "dry": True, "range": (-1.0, 1.0)}

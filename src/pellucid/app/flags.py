@@ -71,7 +71,9 @@ class From:
             names = [f"--{dashed}/--no-{dashed}" if hint is bool else f"--{dashed}"]
         said = re.sub(r"\bNone\b", "none", said)
         if p.default not in (None, False, p.empty):
-            said = f"{said} [default: {p.default}]".lstrip()
+            several = isinstance(p.default, (tuple, list))
+            default = ",".join(map(str, p.default)) if several else p.default
+            said = f"{said} (default: {default})".lstrip()  # not in brackets, which are Typer's marks for colours
         option = typer.Option(*names, help=said, show_default=False, rich_help_panel=self.title)
         return inspect.Parameter(p.name, p.KEYWORD_ONLY, default=None, annotation=Annotated[hint | None, option])
 
