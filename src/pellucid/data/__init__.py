@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pellucid.data.drawn_faces import FACE_ATTRIBUTES, face_translator, faces, render_faces
     from pellucid.data.examples import Examples
     from pellucid.data.face_networks import faces_cnn, faces_reader
+    from pellucid.data.hardened import robust_digits_cnn
     from pellucid.data.imagenet import efficientnet, efficientnet_module, imagenet_labels, photos
     from pellucid.data.mnist import digits
     from pellucid.data.networks import digits_cnn, signals_cnn, tagged_digits_cnn
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pellucid.data.sentences import Sentences, movie_sentences
     from pellucid.data.series import signals
     from pellucid.data.shapes import SPRITE_LATENTS, render_sprites, sprite_latents, sprites
+    from pellucid.data.surfaces import gratings, gratings_cnn, textures, textures_cnn
     from pellucid.data.tags import tagged_digits
 
 __all__ = [
@@ -35,11 +37,14 @@ __all__ = [
     "faces",
     "faces_cnn",
     "faces_reader",
+    "gratings",
+    "gratings_cnn",
     "imagenet_labels",
     "movie_sentences",
     "photos",
     "render_faces",
     "render_sprites",
+    "robust_digits_cnn",
     "sentences_bilstm",
     "signals",
     "signals_cnn",
@@ -47,6 +52,8 @@ __all__ = [
     "sprites",
     "tagged_digits",
     "tagged_digits_cnn",
+    "textures",
+    "textures_cnn",
 ]
 
 _HOME = {
@@ -62,11 +69,14 @@ _HOME = {
     "faces": "drawn_faces",
     "faces_cnn": "face_networks",
     "faces_reader": "face_networks",
+    "gratings": "surfaces",
+    "gratings_cnn": "surfaces",
     "imagenet_labels": "imagenet",
     "movie_sentences": "sentences",
     "photos": "imagenet",
     "render_faces": "drawn_faces",
     "render_sprites": "shapes",
+    "robust_digits_cnn": "hardened",
     "sentences_bilstm": "readers",
     "signals": "series",
     "signals_cnn": "networks",
@@ -74,6 +84,8 @@ _HOME = {
     "sprites": "shapes",
     "tagged_digits": "tags",
     "tagged_digits_cnn": "networks",
+    "textures": "surfaces",
+    "textures_cnn": "surfaces",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,7 @@ class Bench:
 
     settings: Settings
     store: Store
+    models: Path
     progress: Progress | None = None
     made: int = 0
     marks: list[str] = field(default_factory=list)
@@ -86,8 +87,8 @@ class Bench:
         return e
 
     def fitted(self, recipe: Recipe, x: Any, y: Any = None, **how: Any) -> Fitted:
-        """``generative.fit`` with its checkpoints in the store."""
-        run = Run(store=self.store.folder / "models", progress=self.progress)
+        """``generative.fit`` with its checkpoints in the store, for all settings that train alike."""
+        run = Run(store=self.models, progress=self.progress)
         return generative.fit(recipe, x, y, seed=self.settings.seed, run=run, **how)
 
     def _key(self, name: str) -> str:
@@ -107,9 +108,16 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def opened(name: str, settings: Settings, folder: Path, progress: Progress | None = None) -> Iterator[Bench]:
-    """The bench of one experiment under these settings and this version."""
+def opened(
+    name: str,
+    settings: Settings,
+    folder: Path,
+    progress: Progress | None = None,
+    constants: Mapping[str, Any] | None = None,
+) -> Iterator[Bench]:
+    """The bench of one experiment under these settings, its own ``constants`` and this version."""
     spec = settings.spec() | {"experiment": name, "version": __version__, "torch": torch.__version__}
+    spec["constants"] = dict(constants or {})
     with Store.opened(folder, spec, temporary=False, resume=True) as store:
         assert store is not None  # noqa: S101 - a folder was given
-        yield Bench(settings, store, progress)
+        yield Bench(settings, store, folder / "models", progress)

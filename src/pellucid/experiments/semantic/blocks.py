@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from pellucid.experiments.findings import Claim
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Array = np.ndarray[Any, Any]
 
@@ -28,13 +25,19 @@ class Text:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A table, shown and written to ``name``.csv; ``shown`` False: written only."""
+    """A table, shown and written to ``name``.csv; ``shown`` False: written only. ``frame``: a DataFrame, or what one is
+    made of, such as a list of dicts."""
 
     name: str
-    frame: pd.DataFrame
+    frame: Any
     caption: str = ""
     shown: bool = True
     kind: ClassVar[str] = "table"
+
+    def __post_init__(self) -> None:
+        import pandas as pd
+
+        object.__setattr__(self, "frame", pd.DataFrame(self.frame))
 
 
 @dataclass(frozen=True, eq=False)

@@ -59,7 +59,7 @@ def drawing(block: Lines) -> Drawing:
             down, up = s.values - 1.96 * s.errors, s.values + 1.96 * s.errors
             band = f"{points(block.x, down)} {points(block.x[::-1], up[::-1])}"
         curves.append(Curve(s.label, s.style, DASHES[place % len(DASHES)], points(block.x, s.values), band))
-    steps = np.linspace(low, high, 5)
+    steps = _round(low, high)
     return Drawing(
         tuple(curves),
         tuple((at(float(x)), numerals.figure(float(x), 2)) for x in steps),
@@ -99,6 +99,14 @@ def number(value: Any, error: Any = None) -> str:
 def _ends(values: Array, errors: Array | None) -> list[float]:
     reach = 0 if errors is None else 1.96 * np.nan_to_num(errors)
     return [*(values - reach).tolist(), *(values + reach).tolist()]
+
+
+def _round(low: float, high: float) -> Array:
+    """Four to nine round places in a range."""
+    size = 10.0 ** np.floor(np.log10((high - low) or 1.0))
+    step = next(size * part for part in (1.0, 0.5, 0.2, 0.1) if (high - low) / (size * part) >= 4 or part == 0.1)
+    found: Array = np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1) * step
+    return found
 
 
 def _y(axis: Axis, value: float) -> float:

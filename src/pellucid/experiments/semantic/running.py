@@ -23,7 +23,10 @@ def run(
     for name in settings.named:
         module = importlib.import_module(f"pellucid.experiments.semantic.{name}")
         start = time.perf_counter()
-        with opened(name, settings, folder, progress) as bench:
+        constants = {
+            key: value for key, value in vars(module).items() if key.isupper() and isinstance(value, (int, float))
+        }
+        with opened(name, settings, folder, progress, constants) as bench:
             result: Result = module.run(bench)
         if note is not None:
             made = numerals.plural(bench.made, "piece")

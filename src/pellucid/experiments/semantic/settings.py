@@ -8,7 +8,7 @@ from typing import Any
 
 from pellucid.core.errors import BadInput
 
-EXPERIMENTS = ("sprites",)
+EXPERIMENTS = ("frequencies", "textures", "sprites", "latents")
 """Each is a module of this package with ``run(bench) -> Result``."""
 
 
@@ -17,8 +17,8 @@ class Settings:
     """Which experiments run, and at what size; by default each takes at most about 15 minutes on one core.
 
     ``experiment``: some of them by name, as sprites,frequencies (None: all); ``examples``: how many inputs each
-    explains (None: its own number); ``seed``: of every draw; ``steps``: of training of every network that is trained
-    here (None: its own number); ``orders``: pairs of random orders in which the features of a single explained input
+    explains (None: its own number); ``seed``: of every draw; ``steps``: of training of the generative
+    models (None: its own number); ``orders``: pairs of random orders in which the features of a single explained input
     join (None: its own number).
     """
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 PAGE, WORDS = "page.html", "README.md"
 MOST_LINES = 40
 """Lines of a table that are shown; all are written."""
+MOST_WORDS = 12
+"""Lines of a table up to which the words have it too."""
 
 
 def files(result: Result) -> tuple[str, ...]:
@@ -98,7 +100,7 @@ def words(result: Result, command: str) -> str:
         for block in section.blocks:
             if isinstance(block, Text):
                 body.append(block.text)
-            elif isinstance(block, Table) and block.shown:
+            elif isinstance(block, Table) and block.shown and len(block.frame) <= MOST_WORDS:
                 body += [block.caption] * bool(block.caption)
                 body.append(_markdown([str(c) for c in block.frame.columns], lines(block.frame)))
             elif isinstance(block, Bars):

@@ -18,9 +18,9 @@ from pellucid.data.networks import Batch, Progress, Recipe, fit, initialised, tr
 
 TEXTURES = ("brick", "grass", "gravel")
 SIZE = 64
-CYCLES = ((4, 0), (8, 2), (11, 6), (4, 16), (20, 8))
-"""Cycles a picture, down and across, of the gratings of each class."""
-CONTRAST, NOISE = 0.15, 0.15
+CYCLES = ((4, 0), (8, 2), (11, 6), (4, 16), (20, 8), (0, 0))
+"""Cycles a picture, down and across, of the gratings of each class; the last is noise alone."""
+CONTRAST, WAVE, NOISE = 0.15, 0.2, 0.1
 
 
 @lru_cache(maxsize=1)
@@ -70,9 +70,10 @@ def textures(split: str = "test", count: int = 300, seed: int = 0) -> Examples:
 def gratings(split: str = "test", count: int = 300, seed: int = 0) -> Examples:
     """Waves of a known frequency in noise: the class is the frequency, and nothing else.
 
-    x = ½ + .15 √2 · wave / 2 + noise of standard deviation .15, cut to [0, 1], where the wave has ``CYCLES[y]`` cycles
-    down and across a picture of 64 x 64, mirrored or turned by a quarter at random, and any phase. So the evidence lies
-    in exactly one pair of frequencies, ``truth["frequency"]`` (count, 2) in cycles a pixel. ``split``, ``count``,
+    x = ½ + .2 cos(wave) + noise of standard deviation .1, cut to [0, 1], where the wave has ``CYCLES[y]`` cycles
+    down and across a picture of 64 x 64, mirrored or turned by a quarter at random, and any phase. The last class is
+    noise alone, so that no other can be known by what is missing. So the evidence lies in exactly one pair of
+    frequencies, ``truth["frequency"]`` (count, 2) in cycles a pixel, 0 where there is none. ``split``, ``count``,
     ``seed``: as for ``textures``; the splits have noise and phases of their own. Synthetic, no licence needed.
     """
     _checked("data.gratings", split, count)
@@ -85,11 +86,12 @@ def gratings(split: str = "test", count: int = 300, seed: int = 0) -> Examples:
     place = torch.arange(SIZE, dtype=torch.float64) / SIZE
     turns = cycles[:, 0, None, None] * place[:, None] + cycles[:, 1, None, None] * place + draws[:, 2, None, None]
     noise = rng.normal(seed, f"{stream}/noise", 0, 0, count, SIZE * SIZE).reshape(count, SIZE, SIZE)
-    x = 0.5 + CONTRAST / math.sqrt(2) * (math.tau * turns).cos() + NOISE * noise
+    wave = WAVE * (y < len(CYCLES) - 1)[:, None, None]
+    x = 0.5 + wave * (math.tau * turns).cos() + NOISE * noise
     return Examples(
         x.clamp(0, 1).float()[:, None],
         y,
-        tuple(f"{down}, {across} cycles" for down, across in CYCLES),
+        (*(f"{down}, {across} cycles" for down, across in CYCLES[:-1]), "noise"),
         tuple(f"grating-{split}-{i:05d}" for i in range(count)),
         "Synthetic: gratings of five known frequencies in noise.",
         {"frequency": (cycles / SIZE).float()},
@@ -112,7 +114,7 @@ def texture_cnn(outputs: int, seed: int) -> nn.Sequential:
                 relu1=nn.ReLU(),
                 conv2=nn.Conv2d(16, 32, 3, stride=2, padding=1),
                 relu2=nn.ReLU(),
-                conv3=nn.Conv2d(32, 32, 3, padding=1),
+                conv3=nn.Conv2d(32, 32, 3, stride=2, padding=1),
                 relu3=nn.ReLU(),
                 pool=nn.AdaptiveAvgPool2d(1),
                 flatten=nn.Flatten(),
@@ -128,13 +130,13 @@ def textures_cnn(seed: int = 0, progress: Progress | None = None) -> nn.Sequenti
     Layers ``conv1 relu1 conv2 relu2 conv3 relu3 pool flatten fc``; takes (N, 1, 64, 64), returns (N, 3) logits. Cache,
     seed, progress and return as for ``digits_cnn``.
     """
-    recipe = Recipe("textures_cnn", seed, epochs=15)
+    recipe = Recipe("textures_cnn", seed, epochs=40)
     return trained(recipe, lambda seed: texture_cnn(len(TEXTURES), seed), lambda net: _learn(net, recipe, progress))
 
 
 def gratings_cnn(seed: int = 0, progress: Progress | None = None) -> nn.Sequential:
-    """The network of ``textures_cnn`` with five outputs, trained to tell ``gratings`` apart: its evidence is known."""
-    recipe = Recipe("gratings_cnn", seed, epochs=15)
+    """The network of ``textures_cnn`` with six outputs, trained to tell ``gratings`` apart: its evidence is known."""
+    recipe = Recipe("gratings_cnn", seed, epochs=40)
     return trained(recipe, lambda seed: texture_cnn(len(CYCLES), seed), lambda net: _learn(net, recipe, progress))
 
 
