@@ -6,14 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pellucid.core.errors import BadInput, Unsupported
-from pellucid.experiments import findings, robustness, rows, tables, writing
+from pellucid.core.errors import BadInput
+from pellucid.experiments import digits, findings, robustness, tables, writing
 from pellucid.experiments.blindness import Blindness
 from pellucid.experiments.contestants import contestants
+from pellucid.experiments.kinds import METHODS
 from pellucid.experiments.pieces import pieces
 from pellucid.experiments.published import FIGURES, REFERENCES
 from pellucid.experiments.robustness import Found, Numbers
-from pellucid.experiments.settings import METHODS, Settings
+from pellucid.experiments.settings import Settings
 
 TINY = {
     "examples": 2,
@@ -95,7 +96,7 @@ def test_the_command_writes_a_page_and_tables(run, store, found, tmp_path):
     assert code == 0, err
     assert "0 pieces to make" in err
     assert "does not hold" not in out  # of two digits nothing can be said
-    assert sorted(path.name for path in (tmp_path / "made").iterdir()) == sorted(writing.files())
+    assert sorted(path.name for path in (tmp_path / "made").iterdir()) == sorted(writing.files(Settings(**TINY)))
     page = (tmp_path / "made" / "index.html").read_text()
     assert not re.search(r"(src|href)=\"(?!data:|#)", page)
     assert "<script" not in page
@@ -178,12 +179,6 @@ def test_nonsense_is_refused(wrong, message):
         Settings(**wrong)
 
 
-@pytest.mark.parametrize("name", ["photos", "text"])
-def test_rows_that_are_not_there_are_refused_with_what_would_work(name):
-    with pytest.raises(Unsupported, match=r"--rows digits"):
-        Settings(rows=name)
-
-
 def test_the_place_is_checked_before_the_work(run):
     code, _, err = run(f"benchmark robustness --out gone/made {FLAGS}")
     assert code == 2
@@ -192,7 +187,7 @@ def test_the_place_is_checked_before_the_work(run):
 
 
 def test_names_of_methods_are_those_of_the_contestants():
-    made = contestants(Settings(), rows.digits(2, 0).background)
+    made = contestants(Settings(), digits.digits(2, 0).background)
     assert tuple(c.key for c in made) == METHODS
     names = {c.paper for c in made}
     for criterion, figures in FIGURES.items():

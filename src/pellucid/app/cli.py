@@ -296,7 +296,7 @@ def _robustness(console: Console, settings: dict[str, Any], out: Path, store: Pa
 
     if outputs is not None:
         out.mkdir()
-    outputs = Outputs(*(out / file for file in writing.files()))
+    outputs = Outputs(*(out / file for file in writing.files(chosen)))
     found = robustness.run(chosen, store or out / "store", console.progress, console.note)
     with outputs.staged() as places:
         writing.write(found, _command(), {path.name: path for path in places if path is not None})

@@ -19,7 +19,7 @@ from pellucid.core import removal, rng
 from pellucid.core.explanation import Explanation
 from pellucid.evaluating import evaluate
 from pellucid.experiments.contestants import TOP
-from pellucid.experiments.rows import Rows
+from pellucid.experiments.digits import Digits
 from pellucid.experiments.settings import Settings
 from pellucid.metrics.metric import Metric
 from pellucid.metrics.statistics import top
@@ -85,7 +85,7 @@ class Blindness:
         return float(self.object.mean())
 
 
-def blindness(settings: Settings, rows: Rows, store: Store | None = None) -> Blindness:
+def blindness(settings: Settings, rows: Digits, store: Store | None = None) -> Blindness:
     """Both tables, of the digit with the largest dark object; explanations that take long are kept in the store."""
     dark = 1 - rows.x
     row = int((dark == 0).flatten(1).sum(1).argmax())
@@ -102,7 +102,7 @@ def blindness(settings: Settings, rows: Rows, store: Store | None = None) -> Bli
 
 
 def _explanations(
-    settings: Settings, rows: Rows, x: Tensor, row: int, store: Store | None
+    settings: Settings, rows: Digits, x: Tensor, row: int, store: Store | None
 ) -> dict[str, tuple[Explanation, str, str]]:
     around = torch.cat([x - OFF, x + OFF])
     wanted = {
@@ -153,7 +153,7 @@ def _averaged(gradient: Explanation, x: Tensor, where: Tensor) -> Seen:
     return _seen("Mean of (x - x') times gradient", e, "x ± ¼", "A.2", where)
 
 
-def _moved(settings: Settings, like: Explanation, rows: Rows, where: Tensor) -> list[Moved]:
+def _moved(settings: Settings, like: Explanation, rows: Digits, where: Tensor) -> list[Moved]:
     """Scores of a random set S of pixels outside the object, and of S with the object: the curve at two sizes."""
     n, inside = where.numel(), where.flatten()
     count = int(inside.sum())

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pellucid.experiments.contestants import AS
-from pellucid.experiments.published import REFERENCES
+from pellucid.experiments.published import AS
 from pellucid.experiments.robustness import Found
-from pellucid.experiments.tables import FEWEST, HEADLINE, lines, mean_ranks, versus, words
+from pellucid.experiments.tables import FEWEST, lines, mean_ranks, versus, words
 from pellucid.reporting import numerals
 
+NOISES = {"uniform": "a uniform reference", "words": "random words"}
 HOLDS, FAILS, OPEN = "holds here", "does not hold here", "these rows cannot tell"
 
 
@@ -27,13 +27,15 @@ class Claim:
 
 def claims(found: Found) -> list[Claim]:
     """The paper's claims that can be tested on these rows, by intervals of paired differences."""
+    kind = found.kind
+    tables = {"digits": ("Table 1", "Tables 2 and 4"), "photos": ("Table 1", "Table 2"), "text": ("Table 9", "Table 9")}
     variants = {"irrelevant": "greedy_as_irrelevant", "relevant": "greedy_as_relevant"}
-    others = [c.key for c in found.contestants if not c.ablation and not c.label.startswith(AS)]
+    others = [c.key for c in found.contestants if not c.ablation and not c.only and not c.label.startswith(AS)]
     made = [
         _beats(
             found,
-            f"Greedy-AS is best on {words(f'robustness_{which}')}, which it optimises",
-            "Table 1",
+            f"Greedy-AS is best on {words(kind, f'robustness_{which}')}, which it optimises",
+            tables[kind.name][0],
             [(f"robustness_{which}", key, other) for other in others],
         )
         for which, key in variants.items()
@@ -41,11 +43,11 @@ def claims(found: Found) -> list[Claim]:
     made += [
         _beats(
             found,
-            f"Greedy-AS is best on {kind} at a uniform reference, which it does not optimise",
-            "Tables 2 and 4",
-            [(f"{kind}/uniform", variants["irrelevant"], other) for other in others],
+            f"Greedy-AS is best on {name} at {NOISES[kind.noise]}, which it does not optimise",
+            tables[kind.name][1],
+            [(f"{name}/{kind.noise}", variants["irrelevant"], other) for other in others],
         )
-        for kind in ("insertion", "deletion")
+        for name in ("insertion", "deletion")
     ]
     made += [
         _beats(
@@ -60,7 +62,7 @@ def claims(found: Found) -> list[Claim]:
         _beats(
             found,
             "The plain gradient, which assumes no reference, beats SHAP and LOO on both robustness criteria",
-            "Section 5.1",
+            "Section 5.1" if kind.name != "text" else "Table 9",
             [(f"robustness_{which}", "grad", other) for which in variants for other in ("shap", "loo")],
         ),
         _beats(
@@ -83,7 +85,33 @@ def claims(found: Found) -> list[Claim]:
             [("sensitivity", "eg", other) for other in others if other not in ("eg", "random")],
         ),
     ]
+    if kind.name == "text":
+        made += _keywords(found, others)
     return [claim for claim in [*made, *_references(found)] if claim is not None]
+
+
+def _keywords(found: Found, others: list[str]) -> list[Claim | None]:
+    """Claims about sentences only."""
+    return [
+        _beats(
+            found,
+            "Greedy-AS finds the words that people mark best",
+            "Table 10",
+            [("precision", "greedy_as_irrelevant", other) for other in others],
+        ),
+        _beats(
+            found,
+            "The first word of Anchor is marked by people more often than that of any other method",
+            "Table 10",
+            [("precision@1", "anchor", other) for other in others],
+        ),
+        _beats(
+            found,
+            "SHAP is best on insertion and deletion at 0, the reference it assumes itself",
+            "Table 9",
+            [(f"{name}/0", "shap", other) for name in ("insertion", "deletion") for other in others if other != "shap"],
+        ),
+    ]
 
 
 def _beats(found: Found, text: str, source: str, pairs: list[tuple[str, str, str]], wanted: int = 1) -> Claim | None:
@@ -114,7 +142,7 @@ def _beats(found: Found, text: str, source: str, pairs: list[tuple[str, str, str
     closest = min(known, key=lambda entry: entry[2].mean)
     d = closest[2]
     parts.append(
-        f"the closest or worst is {labels[closest[1]]} on {words(closest[0])}: "
+        f"the closest or worst is {labels[closest[1]]} on {words(found.kind, closest[0])}: "
         f"{_signed(d.mean)} {_between(d.low, d.high)}"
     )
     return Claim(text, source, outcome, "; ".join(parts))
@@ -122,8 +150,10 @@ def _beats(found: Found, text: str, source: str, pairs: list[tuple[str, str, str
 
 def _references(found: Found) -> list[Claim]:
     """Claims about ranks against the reference."""
-    made = []
+    made: list[Claim] = []
     label = f"{AS} S̄r"
+    if len(found.kind.references) < 3:
+        return made
     each = {kind: mean_ranks(found, kind) for kind in ("insertion", "deletion")}
     zero = [name for name in ("IG", "SHAP", "LOO") if all(name in ranks for ranks in each.values())]
     if zero:
@@ -147,7 +177,7 @@ def _references(found: Found) -> list[Claim]:
                 "Greedy-AS stays among the top three across references",
                 "Section 5.2, Figure 13",
                 _by_ranks(found, max(worst.values()) <= 3),
-                f"its ranks of {count} at {', '.join(REFERENCES)}: {told} (ranks, without intervals)",
+                f"its ranks of {count} at {', '.join(found.kind.references)}: {told} (ranks, without intervals)",
             )
         )
     return made
@@ -160,7 +190,7 @@ def _by_ranks(found: Found, so: bool) -> str:
 def headline(found: Found) -> list[str]:
     """One sentence for each criterion that nobody optimises: who is best, and who cannot be told from the best."""
     said = []
-    for criterion in HEADLINE:
+    for criterion in found.kind.headline:
         each = [line for line in lines(found, criterion) if not line.who.ablation]
         if len(each) < 2:
             continue
@@ -172,9 +202,10 @@ def headline(found: Found) -> list[str]:
                 level.append(line.who.label)
         near = f"; not told apart from it: {', '.join(level)}" if level else "; every other is worse"
         greedy = ", ".join(f"{x.who.label} is {_th(x.rank)}" for x in each if x.who.label.startswith(AS))
+        name = words(found.kind, criterion)
         mean, low, high = numerals.estimate(first.mean, first.low, first.high)
         said.append(
-            f"{words(criterion)[0].upper()}{words(criterion)[1:]}: {first.who.label} is best, {mean} ({low} to {high})"
+            f"{name[0].upper()}{name[1:]}: {first.who.label} is best, {mean} ({low} to {high})"
             f"{near}. Of {len(each)}, {greedy or 'Greedy-AS is not there'}."
         )
     return said

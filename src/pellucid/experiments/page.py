@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from pellucid.experiments import findings, making, portraits, tables
-from pellucid.experiments.contestants import AS
-from pellucid.experiments.published import FIGURES, REFERENCES
+from pellucid.experiments.kinds import Kind
+from pellucid.experiments.published import AS
 from pellucid.experiments.robustness import Found
-from pellucid.experiments.tables import HEADLINE, Line, better, words
+from pellucid.experiments.tables import Line, better, words
 from pellucid.reporting import figures, numerals, palette
 from pellucid.reporting.page import TEMPLATES, environment
 
-CURVES = ("robustness_irrelevant", "robustness_relevant", "insertion/uniform", "deletion/uniform")
+HELD_OUT = {"digits": "held-out digits", "text": "held-out movie sentences", "photos": "ImageNet photos (reduced)"}
 _STYLES = {"Random": "soft", AS: "accent", "IG": "minus", "SHAP": "minus", "LOO": "minus", "EG": "trust", "CFX": "plus"}
 _DASHES = {"SHAP": "6 3", "LOO": "2 3", "Random": "2 4", "Greedy-AS Sr": "6 3", "BBMP": "6 3"}
 
@@ -49,13 +49,17 @@ def page(found: Found, command: str) -> str:
 
     style = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))  # noqa: S704 - a file of this package
     now = datetime.now(UTC).astimezone()
-    count = found.settings.examples
+    count, kind = found.settings.examples, found.kind
+    several = len(kind.references) > 2  # of two references there are no lines to draw
     text: str = (
         environment()
         .get_template("benchmark.html")
         .render(
-            title=f"Robustness analysis of explanations, run again on {count} held-out digits",
+            title=f"Robustness analysis of explanations, run again on {count} {HELD_OUT[kind.name]}",
             count=count,
+            kind=kind,
+            rows=HELD_OUT[kind.name],
+            intro=making.intro(found),
             today=f"{now.day} {now:%b %Y}",
             tokens=palette.TOKENS,
             ends={"plus": palette.POSITIVE, "minus": palette.NEGATIVE, "zero": palette.ZERO, "wash": palette.WASH},
@@ -64,17 +68,19 @@ def page(found: Found, command: str) -> str:
             headline=findings.headline(found),
             claims=findings.claims(found),
             boards={
-                "headline": board(found, HEADLINE),
-                "robustness": board(found, CURVES[:2], ablation=True),
-                "insertion": board(found, tuple(f"insertion/{name}" for name in REFERENCES)),
-                "deletion": board(found, tuple(f"deletion/{name}" for name in REFERENCES)),
+                "headline": board(found, kind.headline),
+                "robustness": board(found, kind.curves[:2], ablation=True),
+                "insertion": board(found, tuple(f"insertion/{name}" for name in kind.references)),
+                "deletion": board(found, tuple(f"deletion/{name}" for name in kind.references)),
+                "keywords": board(found, tuple(c for c in kind.tables if c.startswith("precision"))),
                 "sanity": board(found, ("randomised", "sensitivity", "floor", "seconds", "explained"), ablation=True),
             },
-            curves=[_curves(found, criterion) for criterion in CURVES],
+            curves=[_curves(found, criterion) for criterion in kind.curves],
             drawn=[c.label for c in found.contestants if not c.ablation],
-            ranks=[_ranks(found, kind) for kind in ("insertion", "deletion")],
+            ranks=[_ranks(found, name) for name in ("insertion", "deletion")] if several else [],
             trials=_trials(found),
-            gallery=portraits.gallery(found),
+            gallery=portraits.gallery(found) if kind.name != "text" else None,
+            passages=portraits.passages(found),
             dark=portraits.dark(found),
             released=making.released(found),
             facts=making.facts(found, command),
@@ -111,7 +117,7 @@ def board(found: Found, criteria: tuple[str, ...], ablation: bool = False) -> Bo
         for c, lines in each.items()
     }
     return Board(
-        tuple((words(c), "higher" if better(c) > 0 else "lower") for c in each),
+        tuple((words(found.kind, c), "higher" if better(c) > 0 else "lower") for c in each),
         tuple(
             (
                 who[key].label,
@@ -119,7 +125,7 @@ def board(found: Found, criteria: tuple[str, ...], ablation: bool = False) -> Bo
                 tuple(
                     None
                     if key not in lines
-                    else _entry(lines[key], axes[c], lines.get("random"), best[c] == key, most[c])
+                    else _entry(found.kind, lines[key], axes[c], lines.get("random"), best[c] == key, most[c])
                     for c, lines in each.items()
                 ),
             )
@@ -128,11 +134,11 @@ def board(found: Found, criteria: tuple[str, ...], ablation: bool = False) -> Bo
     )
 
 
-def _entry(line: Line, axis: figures.Axis, random: Line | None, best: bool, most: int) -> Entry:
+def _entry(kind: Kind, line: Line, axis: figures.Axis, random: Line | None, best: bool, most: int) -> Entry:
     mean, _, _ = numerals.estimate(line.mean, line.low, line.high)
     notes = []
     if line.rows < most:
-        notes.append(f"{numerals.plural(line.rows, 'digit')} only")
+        notes.append(f"{numerals.plural(line.rows, kind.one)} only")
     if line.matched:
         notes.append("its own criterion")
     if math.isfinite(line.censored) and line.censored > 0:
@@ -146,16 +152,16 @@ def _entry(line: Line, axis: figures.Axis, random: Line | None, best: bool, most
         line.matched,
         best,
         tuple(notes),
-        _paper(line),
+        _paper(kind, line),
     )
 
 
-def _paper(line: Line) -> str:
+def _paper(kind: Kind, line: Line) -> str:
     if line.paper is None:
         return ""
-    values = {name: x for name, x in FIGURES[line.criterion].items() if name not in ("Greedy", "Banzhaf")}
+    values = {name: x for name, x in kind.figures[line.criterion].items() if name not in ("Greedy", "Banzhaf")}
     text = f"paper {numerals.figure(line.paper)}"
-    if line.who.paper not in values or line.criterion == "seconds":
+    if line.who.paper not in values or line.criterion in ("seconds", "explained"):
         return text
     sign = better(line.criterion)
     rank = 1 + sum(sign * (x - line.paper) > 0 for x in values.values())
@@ -172,18 +178,19 @@ def _curves(found: Found, criterion: str) -> dict[str, Any]:
     control = found.get(criterion, "random")
     behind = None if control is None or control.curve is None else figures.band(at, control.curve, axis)
     panels: list[dict[str, Any] | None] = []
+    unit = "" if found.kind.counted else " %"
     for c, n in each:
         if n is None or n.curve is None:
             panels.append(None)
             continue
         mean = n.curve.mean(0)
-        ends = [f"{numerals.figure(float(mean[i]))} at {sizes[i]:g} %" for i in (0, -1)]
+        ends = [f"{numerals.figure(float(mean[i]))} at {sizes[i]:g}{unit}" for i in (0, -1)]
         told = f"{c.label}: {', '.join(ends)}"
         panels.append(
             {"own": figures.band(at, n.curve, axis), "control": behind, "words": told, "matched": c.matched(criterion)}
         )
     sign = "higher is better" if better(criterion) > 0 else "lower is better"
-    return {"name": words(criterion), "detail": sign, "ticks": figures.ticks(axis), "panels": panels}
+    return {"name": words(found.kind, criterion), "detail": sign, "ticks": figures.ticks(axis), "panels": panels}
 
 
 def _ranks(found: Found, kind: str) -> dict[str, Any]:
@@ -195,7 +202,8 @@ def _ranks(found: Found, kind: str) -> dict[str, Any]:
     def y(rank: float) -> float:
         return round(14 + (rank - 1) * (height - 28) / max(count - 1, 1), 1)
 
-    x = [40 + i * 62 for i in range(len(REFERENCES))]
+    names = found.kind.references
+    x = [40 + i * 62 for i in range(len(names))]
     taken: list[float] = []
     drawn = []
     for label, each in sorted(ranks.items(), key=lambda entry: entry[1][-1]):
@@ -205,7 +213,7 @@ def _ranks(found: Found, kind: str) -> dict[str, Any]:
         taken.append(at)
         style = next((s for name, s in _STYLES.items() if label.startswith(name)), "unclear")
         points = " ".join(f"{a},{y(rank)}" for a, rank in zip(x, each, strict=True))
-        told = f"{label}: ranks {', '.join(f'{rank:.0f} at {r}' for rank, r in zip(each, REFERENCES, strict=True))}"
+        told = f"{label}: ranks {', '.join(f'{rank:.0f} at {r}' for rank, r in zip(each, names, strict=True))}"
         drawn.append(
             {
                 "label": label,
@@ -220,7 +228,7 @@ def _ranks(found: Found, kind: str) -> dict[str, Any]:
     return {
         "kind": kind,
         "height": max([height, *(at + 10 for at in taken)]),
-        "x": list(zip(x, REFERENCES, strict=True)),
+        "x": list(zip(x, names, strict=True)),
         "lines": drawn,
         "places": places,
     }
@@ -238,7 +246,7 @@ def _trials(found: Found) -> list[dict[str, Any]]:
             cells = {t.other.label: t for t in mine if t.criterion == criterion}
             rows.append(
                 {
-                    "name": words(criterion),
+                    "name": words(found.kind, criterion),
                     "matched": mine[0].one.matched(criterion),
                     "cells": [_trial(cells.get(rival)) for rival in rivals],
                 }

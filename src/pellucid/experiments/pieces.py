@@ -6,39 +6,29 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 import pellucid
-from pellucid import attack, methods, metrics
-from pellucid.core import rng
+from pellucid import attack, metrics
+from pellucid.attack.problem import Attack
 from pellucid.core.budget import Run
 from pellucid.core.errors import BadInput, Unreliable
 from pellucid.core.explanation import Explanation
 from pellucid.core.method import Method
 from pellucid.core.model import Model
 from pellucid.evaluating import ask_again, evaluate
-from pellucid.experiments.contestants import IRRELEVANT, RELEVANT, TAG, TOP, WHOLE, Contestant, contestants
-from pellucid.experiments.published import REFERENCES
+from pellucid.experiments.contestants import RELEVANT, Contestant, contestants
 from pellucid.experiments.rows import Rows
 from pellucid.experiments.settings import Settings
 from pellucid.metrics.metric import Desk, Marks, Metric
 from pellucid.metrics.robustness import Robustness
-from pellucid.metrics.statistics import overlap, rank_correlation, top
-from pellucid.metrics.units import own
 from pellucid.run.store import Store
 
-RADIUS, SHARE = 0.1, 0.2
-"""Of sensitivity: how far neighbours are at most in any pixel, and the share of the pixels that is compared."""
-MARKED = 8
-"""Pixels that are looked for in the tag: as many as it lights. Of its dark ones a baseline of 0 knows nothing."""
-STEP = 39
-"""Pixels that the released code adds in a step."""
-DRAWING = ("eg", "shap", "random")
-"""Methods whose own random draws are measured too, as the floor of sensitivity."""
+Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -55,6 +45,19 @@ class Piece:
         return f"{self.row:04d}-{self.key}-{self.kind}"
 
 
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A row as a picture: x (H, W), or (T,) the scores that people gave the words of ``text`` at ``places``; its class
+    and prediction, and every contestant's map, (H, W) or (T,), by key."""
+
+    x: Array
+    label: str
+    prediction: str
+    maps: dict[str, Array]
+    text: str = ""
+    places: tuple[tuple[int, int], ...] = ()
+
+
 def pieces(settings: Settings, row: int) -> list[Piece]:
     """Every piece of a row, explanations before what needs them."""
     found = []
@@ -65,7 +68,10 @@ def pieces(settings: Settings, row: int) -> list[Piece]:
             if row < settings.in_ablation:
                 found += [Piece(row, c.key, "explanation"), Piece(row, c.key, str(c.criterion))]
             continue
-        kinds = ["explanation", IRRELEVANT, RELEVANT, "references", "planted"]
+        if c.only is not None:
+            found += [Piece(row, c.key, kind) for kind in ("explanation", c.only)]
+            continue
+        kinds = ["explanation", *settings.kind.pieces]
         if row < settings.in_few and c.criterion != RELEVANT:  # of Greedy-AS, one is dear enough
             kinds += ["sensitivity"] if c.key == "random" else ["randomised", "sensitivity"]
         found += [Piece(row, c.key, kind) for kind in kinds]
@@ -75,15 +81,33 @@ def pieces(settings: Settings, row: int) -> list[Piece]:
 
 
 class Bench:
-    """Makes pieces, and keeps them in a store."""
+    """Makes pieces, and keeps them in a store. ``fixed``: what else than the settings decides the numbers."""
+
+    fixed: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, settings: Settings, rows: Rows, store: Store) -> None:
         self.settings, self.rows, self.store = settings, rows, store
-        whole = min(WHOLE, settings.fractions[-1] - 0.003)
-        self.full = self._contestants(rows.background, max(whole, TAG))
-        self.short = self._contestants(rows.background, TOP)
-        self.tagging = self._contestants(rows.planted_background, TAG)
         self.marks: dict[tuple[int, str, bool], dict[str, Marks]] = {}  # radii of the row at hand, by method
+        self._known: dict[int, dict[str, Contestant]] = {}
+
+    def of(self, row: int) -> dict[str, Contestant]:
+        """The methods as they are asked about a row, by key."""
+        if row not in self._known:
+            self._known = {row: self._contestants(self.rows.background_of(row), self._fractions(row)[-1])}
+        return self._known[row]
+
+    def attacks(self) -> tuple[Attack, ...]:
+        """What finds the radii of scores."""
+        return attack.minimum_norm(), attack.pgd(self.settings.pgd_steps, self.settings.restarts)
+
+    def references(self, row: int) -> dict[str, Any]:
+        """References of insertion and deletion, by name."""
+        return {name: name if name == "uniform" else float(name) for name in self.settings.kind.references}
+
+    def shown(self, row: int, keys: set[str]) -> Shown:
+        """A row as a picture, with the maps of the methods ``keys``."""
+        maps = {key: self._map(row, key) for key in self.of(row) if key in keys}
+        return Shown(self._picture(row), self._name(self.rows.labels[row]), self._name(self.predicted(row)), maps)
 
     def make(self, piece: Piece) -> None:
         """Make a piece, unless it is there and whole."""
@@ -105,14 +129,16 @@ class Bench:
                 return pellucid.load(path)
             except BadInput:
                 path.unlink(missing_ok=True)  # damaged: it is made again
-        e = self._explain(self.rows.model, self.rows.x[piece.row : piece.row + 1], self.full[piece.key], piece.row)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Unreliable)  # of anchors that are less precise than asked for
+            e = self._explain(self.rows.model, self.rows.row(piece.row), self.of(piece.row)[piece.key], piece.row)
         e.save(path)
         return e
 
     def predicted(self, row: int) -> int:
         """The predicted class, which is held fixed."""
         with torch.no_grad():
-            return int(self.rows.model.outputs(self.rows.x[row : row + 1]).argmax(1))
+            return int(self.rows.model.outputs(self.rows.row(row)).argmax(1))
 
     def _contestants(self, background: Tensor, fraction: float) -> dict[str, Contestant]:
         return {c.key: c for c in contestants(self.settings, background, fraction)}
@@ -120,14 +146,37 @@ class Bench:
     def _explain(
         self, model: Model, x: Tensor, who: Contestant | Method, first_row: int, target: int | None = None
     ) -> Explanation:
-        method = who.method if isinstance(who, Contestant) else who
-        return pellucid.explain(model, x, method, target=target, seed=self.settings.seed, first_row=first_row)
+        method, parts = (who.method, who.parts) if isinstance(who, Contestant) else (who, True)
+        players = self.rows.players if parts else None
+        return pellucid.explain(
+            model, x, method, target=target, players=players, seed=self.settings.seed, first_row=first_row
+        )
+
+    def _fractions(self, row: int) -> tuple[float, ...]:
+        return self.rows.fractions(row, self.settings.sizes)
+
+    def _map(self, row: int, key: str) -> Array:
+        e = self.explanation(Piece(row, key, "explanation"))
+        values = np.asarray(e.map()[0])
+        if "pertinent" not in e.details:
+            return values
+        # What is chosen, coloured by what the perturbation does to it.
+        return np.asarray(values * np.asarray(e.details["pertinent"])[0].reshape(values.shape))
+
+    def _picture(self, row: int) -> Array:
+        return self.rows.row(row)[0].numpy()
+
+    def _name(self, label: int) -> str:
+        return str(label) if self.rows.model.labels is None else self.rows.model.labels[label]
 
     def _scored(self, piece: Piece, wanted: dict[str, Metric]) -> dict[str, Any]:
         cells = evaluate(self.rows.model, self.explanation(piece), list(wanted.values()), seed=self.settings.seed).cells
         found: dict[str, Any] = {}
+        sizes = np.array(self._fractions(piece.row))
         for name, cell in zip(wanted, cells, strict=True):
-            curve = np.asarray(cell.curve)[0]
+            # Of few features every size is measured: those nearest to the ones asked for.
+            at = np.abs(np.asarray(cell.fractions)[:, None] - sizes).argmin(0)
+            curve = np.asarray(cell.curve)[0][at]
             found[name] = {
                 "value": float(np.trapezoid(curve, self.settings.sizes)),
                 "curve": torch.from_numpy(curve.copy()),
@@ -145,12 +194,12 @@ class Bench:
     def _robustness(self, piece: Piece, metric: Callable[..., Metric]) -> dict[str, Any]:
         """One method's radii. Those of all methods of the row, or of the ablation, are found together, in model calls
         that are full; what was already in the store is found again, so that a resumed run makes the same calls."""
-        s, ablation = self.settings, self.full[piece.key].ablation
+        s, ablation = self.settings, self.of(piece.row)[piece.key].ablation
         at = piece.row, piece.kind, ablation
         if at not in self.marks:
-            attacks = (attack.minimum_norm(), attack.pgd(s.pgd_steps, s.restarts))
-            asked = cast(Robustness, metric(s.fractions, method=attacks))
-            rivals = [p for p in pieces(s, piece.row) if p.kind == piece.kind and self.full[p.key].ablation == ablation]
+            asked = cast(Robustness, metric(self._fractions(piece.row), self.rows.grid, method=self.attacks()))
+            there = [p for p in pieces(s, piece.row) if p.kind == piece.kind]
+            rivals = [p for p in there if self.of(p.row)[p.key].ablation == ablation]
             each = {p.key: self.explanation(p) for p in rivals}
             desk = Desk(ask_again(self.rows.model, each, s.seed, Run()))
             asked.ahead(desk, list(each.values()), s.seed)
@@ -169,57 +218,13 @@ class Bench:
         }
 
     def _references(self, piece: Piece) -> dict[str, Any]:
-        values = {name: name if name == "uniform" else float(name) for name in REFERENCES}
+        fractions, grid = self._fractions(piece.row), self.rows.grid
         each = {"insertion": metrics.insertion, "deletion": metrics.deletion}
         return self._scored(
             piece,
             {
-                f"{kind}/{name}": metric(value, fractions=self.settings.fractions)
+                f"{kind}/{name}": metric(value, grid=grid, fractions=fractions)
                 for kind, metric in each.items()
-                for name, value in values.items()
+                for name, value in self.references(piece.row).items()
             },
         )
-
-    def _planted(self, piece: Piece) -> dict[str, Any]:
-        x = self.rows.planted[piece.row : piece.row + 1]
-        e = self._explain(self.rows.finder, x, self.tagging[piece.key], piece.row, target=1)
-        first = top(own(e).scores.numpy(), MARKED)
-        return {"planted": {"value": float((first * self.rows.tag[piece.row].numpy()).sum() / MARKED)}}
-
-    def _randomised(self, piece: Piece) -> dict[str, Any]:
-        x, target = self.rows.x[piece.row : piece.row + 1], self.predicted(piece.row)
-        who = self.short[piece.key]
-        maps = [
-            np.abs(own(self._explain(model, x, who, piece.row, target)).scores.numpy())
-            for model in (self.rows.model, self.rows.last)
-        ]
-        return {"randomised": {"value": float(rank_correlation(*maps)[0])}}
-
-    def _sensitivity(self, piece: Piece) -> dict[str, Any]:
-        s, row = self.settings, piece.row
-        x, target, who = self.rows.x[row : row + 1], self.predicted(row), self.short[piece.key]
-        here = own(self._explain(self.rows.model, x, who, row, target)).scores.numpy()
-        numbers = rng.uniform(s.seed, "experiments.neighbours", 0, row * s.neighbours, s.neighbours, x[0].numel())
-        steps = ((2 * numbers - 1) * RADIUS).to(x).reshape(s.neighbours, *x.shape[1:])
-        start = time.perf_counter()
-        found = {"sensitivity": {"value": self._most_changed((x + steps).clamp(0, 1), who, piece, target, here)}}
-        found["seconds"] = {"value": (time.perf_counter() - start) / s.neighbours}
-        if piece.key in DRAWING:
-            still = x.expand(s.neighbours, *x.shape[1:])
-            found["floor"] = {"value": self._most_changed(still, who, piece, target, here)}
-        return found
-
-    def _most_changed(self, x: Tensor, who: Contestant, piece: Piece, target: int, here: Any) -> float:
-        """The largest share of the top pixels that some input of x (M, 1, 28, 28) does not share."""
-        first = 1_000_000 + piece.row * len(x)  # draws of its own for each
-        there = own(self._explain(self.rows.model, x, who, first, target)).scores.numpy()
-        return float((1 - overlap(np.repeat(here, len(x), 0), there, SHARE)).max())
-
-    def _seconds(self, piece: Piece) -> dict[str, Any]:
-        """The released settings, timed on one step with few subsets."""
-        subsets = self.settings.released_subsets
-        method = methods.greedy_as_released(fraction=TAG, subsets=subsets)
-        start = time.perf_counter()
-        self._explain(self.rows.model, self.rows.x[piece.row : piece.row + 1], method, piece.row)
-        steps = -(-int(SHARE * 784) // STEP) - 1  # 156 pixels in four steps, as ours
-        return {"released": {"value": (time.perf_counter() - start) * 5000 / subsets * steps}}

@@ -17,18 +17,27 @@ import torch
 from pellucid import __version__
 from pellucid.core.budget import Progress
 from pellucid.core.method import plain
-from pellucid.experiments import rows as data
+from pellucid.experiments import photos, sentences
 from pellucid.experiments.blindness import Blindness, blindness
 from pellucid.experiments.contestants import Contestant, contestants
-from pellucid.experiments.pieces import DRAWING, MARKED, Bench, Piece, pieces
+from pellucid.experiments.digits import DRAWING, Digits, DigitsBench, digits
+from pellucid.experiments.kinds import Kind
+from pellucid.experiments.pieces import Array, Bench, Piece, Shown, pieces
+from pellucid.experiments.rows import Rows
 from pellucid.experiments.settings import Settings
 from pellucid.reporting import numerals
 from pellucid.run.store import Store
 
-Array = np.ndarray[Any, Any]
 PICTURES = 4
 """Rows whose maps are shown."""
 Note = Callable[[str], None]
+Load = Callable[[int, int, Progress | None], Any]
+_HOW: dict[str, tuple[Load, type[Bench]]] = {
+    "digits": (digits, DigitsBench),
+    "photos": (photos.photos, photos.PhotosBench),
+    "text": (sentences.texts, sentences.TextsBench),
+}
+"""For each kind of rows, who reads them and who makes their pieces."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,16 +54,6 @@ class Numbers:
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
-    """A row as a picture: x (28, 28), its class and prediction, and every contestant's map (28, 28) by key."""
-
-    x: Array
-    label: int
-    prediction: int
-    maps: dict[str, Array]
-
-
-@dataclass(frozen=True, eq=False)
 class Found:
     """All numbers of a run."""
 
@@ -66,7 +65,12 @@ class Found:
     made: int
     seconds: float
     shown: tuple[Shown, ...]
-    blindness: Blindness
+    blindness: Blindness | None
+
+    @property
+    def kind(self) -> Kind:
+        """What is particular to these rows."""
+        return self.settings.kind
 
     def get(self, criterion: str, key: str) -> Numbers | None:
         """The numbers of a criterion and a contestant, if there are any."""
@@ -98,7 +102,8 @@ def _seconds(s: Settings, piece: Piece) -> float:
 def run(settings: Settings, folder: Path, progress: Progress | None = None, note: Note | None = None) -> Found:
     """Make every piece that is not in the store ``folder`` yet, and gather them all."""
     start = time.perf_counter()
-    rows = data.digits(settings.examples, settings.seed, progress)
+    load, bench_of = _HOW[settings.rows]
+    rows: Rows = load(settings.examples, settings.seed, progress)
     with opened(settings, rows, folder) as store:
         todo = [piece for row in range(settings.examples) for piece in pieces(settings, row)]
         missing = [piece for piece in todo if not store.has(piece.name)]
@@ -108,7 +113,7 @@ def run(settings: Settings, folder: Path, progress: Progress | None = None, note
             note(f"{len(missing)} pieces to make, about {numerals.seconds(expected)}{kept}")
         if settings.processes > 1 and len({piece.row for piece in missing}) > 1:
             _shared(settings, folder, missing, len(todo), progress)
-        bench = Bench(settings, rows, store)
+        bench = bench_of(settings, rows, store)
         for done, piece in enumerate(todo):  # what a worker made is only looked at
             bench.make(piece)
             if progress is not None:
@@ -117,11 +122,11 @@ def run(settings: Settings, folder: Path, progress: Progress | None = None, note
 
 
 @contextmanager
-def opened(settings: Settings, rows: data.Rows, folder: Path) -> Iterator[Store]:
+def opened(settings: Settings, rows: Rows, folder: Path) -> Iterator[Store]:
     """The store of these settings, this version and these weights."""
     spec = settings.spec() | {"version": __version__, "torch": torch.__version__, "weights": rows.weights}
-    spec["marked"] = MARKED
-    spec["methods"] = [[c.key, plain(c.method)] for c in contestants(settings, rows.background)]
+    spec |= _HOW[settings.rows][1].fixed
+    spec["methods"] = [[c.key, plain(c.method)] for c in contestants(settings, rows.background_of(0))]
     with Store.opened(folder, spec, temporary=False, resume=True) as store:
         assert store is not None  # noqa: S101 - a folder was given
         yield store
@@ -146,15 +151,16 @@ def _shared(settings: Settings, folder: Path, missing: list[Piece], total: int, 
 
 def _make(settings: Settings, folder: Path, todo: tuple[Piece, ...]) -> int:
     torch.set_num_threads(1)
-    rows = data.digits(settings.examples, settings.seed) if not _BENCH else _BENCH["here"].rows
+    load, bench_of = _HOW[settings.rows]
+    rows: Rows = load(settings.examples, settings.seed, None) if not _BENCH else _BENCH["here"].rows
     with opened(settings, rows, folder) as store:
-        bench = _BENCH.setdefault("here", Bench(settings, rows, store))
+        bench = _BENCH.setdefault("here", bench_of(settings, rows, store))
         for piece in todo:
             bench.make(piece)
     return len(todo)
 
 
-def _gathered(settings: Settings, rows: data.Rows, bench: Bench, todo: list[Piece], made: int, seconds: float) -> Found:
+def _gathered(settings: Settings, rows: Rows, bench: Bench, todo: list[Piece], made: int, seconds: float) -> Found:
     found: dict[tuple[str, str], list[tuple[int, dict[str, Any]]]] = {}
     for piece in todo:
         if piece.kind == "explanation":
@@ -180,20 +186,9 @@ def _gathered(settings: Settings, rows: data.Rows, bench: Bench, todo: list[Piec
         )
     there = {key for _, key in numbers}
     right = np.mean([bench.predicted(row) == label for row, label in enumerate(rows.labels)])
-    kept = tuple(c for c in bench.full.values() if c.key in there)
+    kept = tuple(c for c in bench.of(0).values() if c.key in there)
     shown = tuple(
-        _shown(rows, bench, row, {p.key for p in todo if p.row == row}) for row in range(min(PICTURES, len(rows.x)))
+        bench.shown(row, {p.key for p in todo if p.row == row}) for row in range(min(PICTURES, settings.examples))
     )
-    dark = blindness(settings, rows, bench.store)
+    dark = blindness(settings, rows, bench.store) if isinstance(rows, Digits) else None
     return Found(settings, numbers, kept, rows.about, float(right), made, seconds, shown, dark)
-
-
-def _shown(rows: data.Rows, bench: Bench, row: int, keys: set[str]) -> Shown:
-    maps = {}
-    for c in bench.full.values():
-        if c.key in keys:
-            e = bench.explanation(Piece(row, c.key, "explanation"))
-            maps[c.key] = e.map()[0]
-            if "pertinent" in e.details:  # what is chosen, coloured by what the perturbation does to it
-                maps[c.key] = maps[c.key] * np.asarray(e.details["pertinent"])[0].reshape(maps[c.key].shape)
-    return Shown(rows.x[row, 0].numpy(), rows.labels[row], bench.predicted(row), maps)

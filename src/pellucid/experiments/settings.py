@@ -7,88 +7,92 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from pellucid.core.errors import BadInput, Unsupported
+from pellucid.core.errors import BadInput
+from pellucid.experiments.kinds import KINDS, Kind
 
-ROWS = ("digits", "photos", "text")
-METHODS = (
-    *("grad", "ig", "eg", "shap", "loo", "bbmp", "cfx", "greedy_as_irrelevant", "greedy_as_relevant"),
-    *("greedy_irrelevant", "greedy_relevant", "banzhaf_irrelevant", "banzhaf_relevant", "random"),
-)
-MOST = 1000
-"""Held-out digits there are."""
+BY_ROWS: Any = None
+"""The default is that of the kind of rows."""
 HOW = ("examples", "few", "ablation", "released", "methods", "workers")
 """Settings that say how much is done and by whom, never what a chunk holds."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the benchmark computes; the defaults take about four hours on two cores for 100 digits.
+    """What the benchmark computes; the defaults take about four hours on two cores for 100 digits, half an hour on
+    one for 50 sentences or 4 photos.
 
-    ``rows``: which data, digits (photos and text are not there yet); ``examples``: how many held-out digits; ``seed``:
-    of every draw; ``subsets``: random sets in each step of Greedy-AS; ``banzhaf``: random sets of One-step Banzhaf;
-    ``restarts``: tries of PGD when a radius is scored; ``pgd_steps``: steps of each; ``few``: how many
-    digits randomisation and sensitivity are measured on; ``neighbours``: inputs around each of them; ``ablation``: how
-    many digits Greedy and One-step Banzhaf run on (None: all); ``released``: digits on which the settings of the
-    released code are timed; ``released_subsets``: sets of its one timed step, from which the time of 5,000 is
-    extrapolated; ``sizes``: sizes of relevant sets, in % of the features; ``methods``: some of them by name, as
-    grad,greedy_as_irrelevant,random (None: all); ``workers``: processes that share the digits (None:
-    two where there are two processors).
+    ``rows``: which data, digits, text (sentences) or photos; the other defaults depend on it. ``examples``: how many
+    held-out rows (None: 100 digits, 50 sentences, 4 photos); ``seed``: of every draw; ``subsets``: random sets in each
+    step of Greedy-AS (None: 1000, 200, 40); ``banzhaf``: random sets of One-step Banzhaf (None: 2000, 500, 80);
+    ``restarts``: tries of PGD when a radius is scored (None: 10, 4, 1); ``pgd_steps``: steps of each (None: 100, 100,
+    10); ``few``: how many digits randomisation and sensitivity are measured on (None: 25); ``neighbours``: inputs
+    around each of them; ``ablation``: how many rows Greedy and One-step Banzhaf run on (None: all); ``released``:
+    digits on which the settings of the released code are timed (None: 2); ``released_subsets``: sets of its one timed
+    step, from which the time of 5,000 is extrapolated; ``sizes``: sizes of relevant sets, in % of the features, of
+    sentences in words (None: 5 to 45 % of the pixels, 10 to 30 % of the cells, 1 to 5 words); ``methods``: some of them
+    by name, as grad,greedy_as_irrelevant,random (None: all); ``workers``: processes that share the rows (None: two
+    where there are two processors).
     """
 
     rows: str = "digits"
-    examples: int = 100
+    examples: int = BY_ROWS
     seed: int = 0
-    subsets: int = 1000
-    banzhaf: int = 2000
-    restarts: int = 10
-    pgd_steps: int = 100
-    few: int = 25
+    subsets: int = BY_ROWS
+    banzhaf: int = BY_ROWS
+    restarts: int = BY_ROWS
+    pgd_steps: int = BY_ROWS
+    few: int = BY_ROWS
     neighbours: int = 10
     ablation: int | None = None
-    released: int = 2
+    released: int = BY_ROWS
     released_subsets: int = 100
-    sizes: tuple[float, ...] = (5, 10, 15, 20, 25, 30, 35, 40, 45)
+    sizes: tuple[float, ...] = BY_ROWS
     methods: tuple[str, ...] | None = None
     workers: int | None = None
 
     def __post_init__(self) -> None:
-        if self.rows not in ROWS:
-            raise BadInput(f"--rows must be one of {', '.join(ROWS)}, got {self.rows!r}")
-        if self.rows == "photos":
-            raise Unsupported(
-                "--rows photos: each radius takes EfficientNet about a thousand times as long as the network of the "
-                "digits, and a reduced run is not there yet; use --rows digits, or pellucid.compare(model, photos, "
-                "[methods.greedy_as(subsets=50)], [metrics.robustness_irrelevant(grid=7)]) on your own photos"
-            )
-        if self.rows == "text":
-            raise Unsupported(
-                "--rows text: needs labelled sentences and a network over word vectors, which this installation has "
-                "not (pip install vaderSentiment has 10,605 movie sentences; the classifier is not there yet); use "
-                "--rows digits, or pellucid.compare on your own model of embeddings"
-            )
+        if self.rows not in KINDS:
+            raise BadInput(f"--rows must be one of {', '.join(KINDS)}, got {self.rows!r}")
+        kind = self.kind
+        for name, value in kind.defaults.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
         least = {"examples": 2, "subsets": 2, "banzhaf": 2, "restarts": 1, "pgd_steps": 1, "few": 0, "neighbours": 1}
         least |= {"released": 0, "released_subsets": 2, "seed": 0}
         for name, low in least.items():
             number = getattr(self, name)
             if isinstance(number, bool) or not isinstance(number, int) or number < low:
                 raise BadInput(f"--{name.replace('_', '-')} must be a whole number of at least {low}, got {number!r}")
-        if self.examples > MOST:
-            raise BadInput(f"--examples must be at most {MOST:,}, the held-out digits there are; got {self.examples}")
+        if self.examples > kind.most:
+            raise BadInput(
+                f"--examples must be at most {kind.most:,}, the held-out {kind.many} there are; got {self.examples}"
+            )
+        for name in ("few", "released"):
+            if getattr(self, name) and not kind.defaults[name]:
+                raise BadInput(f"--{name}: measured on digits only, not on {kind.many}; leave it out")
         for name, low in (("ablation", 0), ("workers", 1)):
             number = getattr(self, name)
             if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < low):
                 raise BadInput(f"--{name} must be a whole number of at least {low}, or none; got {number!r}")
         if self.methods is not None:
             named = tuple(self.methods)
-            unknown = [name for name in named if name not in METHODS]
+            unknown = [name for name in named if name not in kind.methods]
             if unknown or not named:
                 wrong = f"{unknown[0]!r} is not there" if unknown else "nothing is named"
-                raise BadInput(f"--methods: {wrong}; have {', '.join(METHODS)}")
+                raise BadInput(f"--methods: {wrong}; have {', '.join(kind.methods)}")
             object.__setattr__(self, "methods", named)
         sizes = tuple(float(size) for size in self.sizes)
-        if len(sizes) < 2 or list(sizes) != sorted(set(sizes)) or sizes[0] <= 0 or sizes[-1] >= 100:
-            raise BadInput(f"--sizes must be two or more numbers that rise between 0 and 100, got {self.sizes!r}")
+        most = 6 if kind.counted else 100
+        if len(sizes) < 2 or list(sizes) != sorted(set(sizes)) or sizes[0] <= 0 or sizes[-1] >= most:
+            raise BadInput(f"--sizes must be two or more numbers that rise between 0 and {most}, got {self.sizes!r}")
+        if kind.counted and any(size % 1 for size in sizes):
+            raise BadInput(f"--sizes must be numbers of {kind.part}s, whole ones; got {self.sizes!r}")
         object.__setattr__(self, "sizes", sizes)
+
+    @property
+    def kind(self) -> Kind:
+        """What is particular to these rows."""
+        return KINDS[self.rows]
 
     @property
     def fractions(self) -> tuple[float, ...]:

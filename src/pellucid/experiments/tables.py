@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pellucid.experiments.contestants import AS, Contestant
-from pellucid.experiments.published import FIGURES, FOREIGN, REFERENCES, TESTED
-from pellucid.experiments.robustness import Array, Found, Numbers
+from pellucid.experiments.contestants import Contestant
+from pellucid.experiments.kinds import Kind
+from pellucid.experiments.pieces import Array
+from pellucid.experiments.published import AS
+from pellucid.experiments.robustness import Found, Numbers
 from pellucid.metrics.statistics import Difference, holm, interval, paired
 
 if TYPE_CHECKING:
@@ -18,24 +20,9 @@ if TYPE_CHECKING:
 SIGNIFICANT = 0.05
 FEWEST = 6
 """Rows under which an interval says nothing: of five, all may lie on one side by chance once in 16 times."""
-HEADLINE = ("insertion/foreign", "deletion/foreign", "planted")
-"""What no method of the list optimises or assumes: references that are nobody's own, averaged, and planted truth."""
-TABLES = {
-    **dict.fromkeys(HEADLINE, "headline"),
-    **dict.fromkeys(("robustness_irrelevant", "robustness_relevant"), "1, 3"),
-    **{f"{kind}/{r}": "2, 5" if r == "uniform" else "5" for kind in ("insertion", "deletion") for r in REFERENCES},
-    "randomised": "7",
-    "sensitivity": "8",
-    "floor": "8",
-    "seconds": "11",
-    "explained": "11",
-    "released": "11",
-}
-"""The paper's table of each criterion, in the order of the page."""
 WORDS = {
     "robustness_irrelevant": "Robustness-S̄r",
     "robustness_relevant": "Robustness-Sr",
-    "planted": "planted tag: share of the top 8 pixels inside it",
     "randomised": "rank correlation of |map| with the last layer drawn anew",
     "sensitivity": "sensitivity of the top 20 %",
     "floor": "the same at radius 0: its own random draws",
@@ -43,21 +30,19 @@ WORDS = {
     "explained": "seconds for the largest set",
     "released": "released Greedy-AS, extrapolated",
 }
-COMPARED = ("robustness_irrelevant", "robustness_relevant", "insertion/uniform", "deletion/uniform", *HEADLINE)
-"""Criteria of the paired tests: those of Table 4, and the headline."""
 
 
 def better(criterion: str) -> int:
     """+1 where higher is better, -1 where lower is."""
-    return 1 if criterion.startswith(("insertion", "robustness_irrelevant", "planted")) else -1
+    return 1 if criterion.startswith(("insertion", "robustness_irrelevant", "planted", "precision")) else -1
 
 
-def words(criterion: str) -> str:
+def words(kind: Kind, criterion: str) -> str:
     """A criterion as the page calls it."""
-    kind, _, reference = criterion.partition("/")
-    if criterion in WORDS:
-        return WORDS[criterion]
-    return f"{kind}, {'mean over .25, .5, .75, 1, uniform' if reference == 'foreign' else reference + ' reference'}"
+    name, _, reference = criterion.partition("/")
+    if criterion in kind.words or criterion in WORDS:
+        return kind.words.get(criterion) or WORDS[criterion]
+    return f"{name}, {'mean over .25, .5, .75, 1, uniform' if reference == 'foreign' else reference + ' reference'}"
 
 
 def numbers(found: Found, criterion: str, key: str) -> Numbers | None:
@@ -65,9 +50,9 @@ def numbers(found: Found, criterion: str, key: str) -> Numbers | None:
     kind, _, reference = criterion.partition("/")
     if reference != "foreign":
         return found.get(criterion, key)
-    each = [found.get(f"{kind}/{name}", key) for name in FOREIGN]
+    each = [found.get(f"{kind}/{name}", key) for name in found.kind.foreign]
     known = [n for n in each if n is not None]
-    if len(known) < len(FOREIGN):
+    if len(known) < len(each):
         return None
     values = np.mean([n.values for n in known], axis=0)
     return Numbers(criterion, key, known[0].rows, values, None, known[0].censored, known[0].gap)
@@ -102,7 +87,7 @@ def lines(found: Found, criterion: str) -> list[Line]:
         low, high = interval(n.values, found.settings.seed)
         rank = 1 + sum(better(criterion) * (means[other] - means[c.key]) > 0 for other in ranked if other != c.key)
         censored = float(np.nanmean(n.censored)) if np.isfinite(n.censored).any() else float("nan")
-        paper = FIGURES.get(criterion, {}).get(c.paper)
+        paper = found.kind.figures.get(criterion, {}).get(c.paper)
         if criterion.startswith("robustness") and c.criterion and not criterion.endswith(f"_{c.criterion}"):
             paper = None  # the paper's figure is of the variant that optimises this criterion
         rows = int(np.isfinite(n.values).sum())
@@ -176,7 +161,7 @@ def tests(found: Found) -> list[Test]:
     for one in found.contestants:
         if not one.label.startswith(AS):
             continue
-        for criterion in COMPARED:
+        for criterion in found.kind.compared:
             for other in found.contestants:
                 if other.label.startswith(AS):
                     continue
@@ -186,7 +171,7 @@ def tests(found: Found) -> list[Test]:
                     continue
                 if (difference := versus(found, criterion, one.key, other.key)) is None:
                     continue
-                printed = other.label in TESTED and criterion in COMPARED[:4]
+                printed = other.label in found.kind.tested and criterion in found.kind.compared[:4]
                 paper = "win" if printed and _fits(one, criterion) else None
                 made.append(Test(criterion, one, other, difference, None, None, paper))
     corrected = [holm([getattr(t.difference, name) for t in made]) for name in ("p_t", "p_wilcoxon")]
@@ -206,7 +191,7 @@ def frames(found: Found) -> dict[str, pd.DataFrame]:
 
     summary = [
         {
-            "table": TABLES[line.criterion],
+            "table": found.kind.tables[line.criterion],
             "criterion": line.criterion,
             "method": line.who.label,
             "mean": line.mean,
@@ -220,7 +205,7 @@ def frames(found: Found) -> dict[str, pd.DataFrame]:
             "within_gap": line.within_gap,
             "paper": line.paper,
         }
-        for criterion in TABLES
+        for criterion in found.kind.tables
         for line in lines(found, criterion)
     ]
     released = found.get("released", "released")
@@ -264,8 +249,8 @@ def frames(found: Found) -> dict[str, pd.DataFrame]:
 def mean_ranks(found: Found, kind: str) -> dict[str, Array]:
     """Ranks of the methods at each reference, by label: insertion or deletion."""
     ranks: dict[str, list[float]] = {}
-    for name in REFERENCES:
+    for name in found.kind.references:
         for line in lines(found, f"{kind}/{name}"):
             if not line.who.ablation:
                 ranks.setdefault(line.who.label, []).append(float(line.rank))
-    return {label: np.array(each) for label, each in ranks.items() if len(each) == len(REFERENCES)}
+    return {label: np.array(each) for label, each in ranks.items() if len(each) == len(found.kind.references)}

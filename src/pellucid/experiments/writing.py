@@ -10,25 +10,26 @@ import numpy as np
 from pellucid.experiments import findings
 from pellucid.experiments.page import page
 from pellucid.experiments.robustness import Found
+from pellucid.experiments.settings import Settings
 from pellucid.experiments.tables import frames
 
 if TYPE_CHECKING:
     import pandas as pd
 
 PAGE = "index.html"
-TABLES = ("summary", "rows", "curves", "tests", "blindness")
+TABLES = ("summary", "rows", "curves", "tests")
 
 
-def files() -> tuple[str, ...]:
+def files(settings: Settings) -> tuple[str, ...]:
     """Names of all files of a run."""
-    return (PAGE, *(f"{name}.csv" for name in TABLES))
+    made = (*TABLES, "blindness") if settings.rows == "digits" else TABLES
+    return (PAGE, *(f"{name}.csv" for name in made))
 
 
 def written(found: Found, command: str) -> dict[str, str | pd.DataFrame]:
     """What goes into each file: the page as text, tables as data."""
-    return {PAGE: page(found, command)} | {
-        f"{name}.csv": frame for name, frame in (frames(found) | {"blindness": blind(found)}).items()
-    }
+    made = frames(found) | {"blindness": blind(found)}
+    return {PAGE: page(found, command)} | {f"{name}.csv": frame for name, frame in made.items() if frame is not None}
 
 
 def write(found: Found, command: str, places: dict[str, Path]) -> None:
@@ -40,11 +41,12 @@ def write(found: Found, command: str, places: dict[str, Path]) -> None:
             content.to_csv(places[name], index=False, float_format="%.6g")
 
 
-def blind(found: Found) -> pd.DataFrame:
-    """The blindness table as data."""
+def blind(found: Found) -> pd.DataFrame | None:
+    """The blindness table as data, if it was made."""
     import pandas as pd
 
-    b = found.blindness
+    if (b := found.blindness) is None:
+        return None
     seen = [
         {
             "kind": "method",
