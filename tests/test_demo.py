@@ -174,7 +174,7 @@ def asked(monkeypatch):
     return found
 
 
-@pytest.mark.parametrize("chapter", [demo.CHAPTERS[0], demo.CHAPTERS[2]], ids=["photos", "digits"])
+@pytest.mark.parametrize("chapter", [chapters.photos, chapters.digits], ids=["photos", "digits"])
 def test_chapters_of_pictures_ask_for_what_the_page_must_show(chapter, asked):
     found = chapter(demo.Settings(photos=3, digits=3, seed=4), None)
     assert found.names == ("n0", "n1", "n2")
@@ -187,7 +187,7 @@ def test_chapters_of_pictures_ask_for_what_the_page_must_show(chapter, asked):
     assert len({label for label in labels if "7 x 7" in label and "reference" in label}) == 4
     assert "completeness" in labels
     both = {metric.name for metric in asked["metrics"] if "robustness" in metric.name}
-    assert both == (set() if chapter is demo.CHAPTERS[0] else {"robustness_relevant", "robustness_irrelevant"})
+    assert both == (set() if chapter is chapters.photos else {"robustness_relevant", "robustness_irrelevant"})
 
 
 def test_digits_are_ranked_under_six_references(asked):

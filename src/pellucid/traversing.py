@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from pellucid.api import ask, store, untouched
 from pellucid.core import removal as absence
 from pellucid.core.budget import Run
 from pellucid.core.errors import BadInput, Unsupported
+from pellucid.core.explanation import Explanation
 from pellucid.core.players import Players, each
 from pellucid.core.question import Question
 from pellucid.core.space import Inner, Space
@@ -54,6 +55,21 @@ class Traversal:
     def effect(self) -> dict[str, float]:
         """How far each feature moves the output: largest minus smallest on its way."""
         return {sweep.name: float(np.ptp(sweep.outputs, axis=0).max()) for sweep in self.sweeps}
+
+    def beside(self, e: Explanation, row: int = 0) -> Explanation:
+        """The explanation with this traversal of one of its rows in ``details["traversals"]``, where the report finds
+        it; other traversals stay."""
+        if self.output.ndim:
+            raise Unsupported("traverse: several outputs at once are not shown in a report; traverse one target")
+        if not 0 <= row < len(e):
+            raise BadInput(f"traverse: row {row} is out of range; the explanation has {len(e)} rows")
+        mine = {
+            "row": int(e.details.get("first_row", 0)) + row,
+            "output": float(self.output),
+            "output_name": self.output_name,
+            "sweeps": [{f.name: getattr(sweep, f.name) for f in fields(sweep)} for sweep in self.sweeps],
+        }
+        return replace(e, details={**e.details, "traversals": [*e.details.get("traversals", ()), mine]})
 
     def plot(self) -> Any:
         """A matplotlib figure: a row of pictures for each feature, the model's output under each."""

@@ -316,10 +316,6 @@ def network(settings: Settings, progress: Progress | None) -> Comparison | None:
     return _tabular(table, "A neural network", table.network(), wanted, settings, progress)
 
 
-CHAPTERS = (photos, closely, digits, contrast, forest, network)
-"""The chapters of the page, in order."""
-
-
 def _rows(examples: Examples) -> dict[str, Any]:
     return {"x": examples.x, "truth": examples.y, "names": examples.names, "source": examples.about}
 

@@ -16,14 +16,17 @@ from typing import Any
 
 import torch
 
-from pellucid.app.chapters import CHAPTERS, Settings
+from pellucid.app.chapters import Settings, closely, contrast, digits, forest, network, photos
 from pellucid.app.console import Console
+from pellucid.app.meanings import causes, frequencies
 from pellucid.app.outputs import Outputs
 from pellucid.core.budget import Progress
 from pellucid.core.comparison import Comparison
 from pellucid.core.errors import Unsupported
 
 TITLE = "Why this prediction, and which explanation to believe"
+CHAPTERS = (photos, closely, frequencies, digits, contrast, causes, forest, network)
+"""The chapters of the page, in order; the longest first, so that none of two processes waits for it at the end."""
 OFTEN = 0.2
 """Seconds between two words of progress from another process."""
 

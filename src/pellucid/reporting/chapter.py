@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from pellucid.core.comparison import Comparison
+from pellucid.core.explanation import Explanation
 from pellucid.reporting import (
     belief,
     contradictions,
@@ -15,6 +17,8 @@ from pellucid.reporting import (
     places,
     provenance,
     ranking,
+    semantic,
+    surfaces,
     trust,
 )
 from pellucid.reporting.references import display
@@ -35,8 +39,9 @@ SECTIONS = (
     Section("contradictions", 3, "Who contradicts whom"),
     Section("checks", 4, "Checks"),
     Section("contrast", 5, "Why this and not that"),
-    Section("tables", 6, "Feature by feature"),
-    Section("making", 7, "How this was made"),
+    Section("semantic", 6, "In features that have a meaning"),
+    Section("tables", 7, "Feature by feature"),
+    Section("making", 8, "How this was made"),
 )
 """All there can be, in order; a chapter that lacks one counts on without it."""
 
@@ -56,6 +61,7 @@ class Chapter:
     contradictions: contradictions.Contradictions | None
     trial: trust.Trial | None
     contrasts: tuple[contrast.Contrast, ...]
+    meanings: tuple[semantic.Meaning, ...]
     tables: features.Tables | None
     further: tuple[ranking.Board, ...]
     places: tuple[places.Places, ...]
@@ -66,20 +72,29 @@ class Chapter:
     @property
     def sections(self) -> tuple[Section, ...]:
         """The headings of this chapter."""
-        lacking = {key for key, part in (("contrast", self.contrasts), ("tables", self.tables)) if not part}
+        brought = (("contrast", self.contrasts), ("semantic", self.meanings), ("tables", self.tables))
+        lacking = {key for key, part in brought if not part}
+        if self.meanings and (self.gallery is None or (self.unjudged and self.repeated)):
+            lacking.add("gallery")
         if self.unjudged:  # a reason on top says it once; elsewhere what is missing says how to get it
             scored = self.board or self.further or self.places
             judged = (("leaderboard", scored), ("contradictions", self.contradictions), ("checks", self.trial))
             lacking |= {key for key, part in judged if not part}
         there = [section for section in SECTIONS if section.key not in lacking]
         if self.unjudged:  # nothing to judge: what the chapter is about comes first
-            there.sort(key=lambda section: section.key != "contrast")
+            there.sort(key=lambda section: section.key not in ("contrast", "semantic"))
         return tuple(Section(section.key, i + 1, section.title) for i, section in enumerate(there))
 
     @property
     def number(self) -> dict[str, int]:
         """The number of each section."""
         return {section.key: section.number for section in self.sections}
+
+    @property
+    def repeated(self) -> bool:
+        """Whether the gallery would show again the maps that stand beside features with a meaning."""
+        g = self.gallery
+        return g is not None and len(g.methods) <= semantic.MAPS and g.total <= semantic.SHOWN
 
     @property
     def own_baselines(self) -> bool:
@@ -107,6 +122,9 @@ class Chapter:
 def chapter(comparison: Comparison, number: int) -> Chapter:
     """The chapter of a comparison."""
     key = f"c{number}"
+    plain, named = semantic.parts(comparison)
+    meanings = semantic.meanings(comparison, key)
+    judged = plain if plain.explanations or not named else replace(plain, explanations=_local(named))
     rows = max((len(e) for e in comparison.explanations.values()), default=0)
     made = provenance.provenance(comparison)
     model = dict(made.facts).get("Model", "")
@@ -119,18 +137,29 @@ def chapter(comparison: Comparison, number: int) -> Chapter:
         key,
         title,
         " · ".join(part for part in parts if part and part not in title),
-        belief.belief(comparison, key),
-        gallery.gallery(comparison, key),
+        _with(belief.belief(judged, key), meanings),
+        gallery.gallery(plain, key),
         {verdict.method: trust.mark(verdict.word) for verdict in comparison.decided},
         ranking.board(comparison),
         ranking.curves(comparison),
-        contradictions.contradictions(comparison, key),
+        contradictions.contradictions(plain, key),
         trust.trial(comparison, key),
-        contrast.contrasts(comparison),
-        features.tables(comparison),
+        contrast.contrasts(plain),
+        meanings,
+        features.tables(plain),
         ranking.further(comparison),
         places.places(comparison),
         tuple((m, display(m)) for m in places.drawn(comparison)),
         str(comparison.about.get("unjudged", "")),
         made,
     )
+
+
+def _with(said: belief.Belief, meanings: tuple[semantic.Meaning, ...]) -> belief.Belief:
+    """The first screen with what features that have a meaning say."""
+    return replace(said, sentences=(*said.sentences, *(s for m in meanings for s in m.findings)))
+
+
+def _local(named: Mapping[str, Explanation]) -> dict[str, Explanation]:
+    """Those of single inputs."""
+    return {label: e for label, e in named.items() if not surfaces.whole(e)}

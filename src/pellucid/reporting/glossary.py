@@ -49,6 +49,15 @@ there to the output.
 
 residual: By how much the values miss the sum they promise, relative to the change in the output.
 
+frequency: How fast a pattern changes across a picture. Coarse frequencies, with long periods, hold shapes and shading;
+fine ones hold texture and edges.
+
+sum rule: The values over all inputs add up to what the model gains from seeing the right input: its mean score for the
+true class, less its mean score where labels and inputs are paired at random.
+
+reconstruction gap: Features such as latents are read off an input and turned back into one. The gap is how far the
+model's output moves on that way; what is explained is the output after it.
+
 exact by construction: The method's values are made to add up, so that checking the sum would prove nothing; it is not
 scored.
 

@@ -16,7 +16,7 @@ from pellucid.core.errors import BadInput
 from pellucid.core.explanation import Explanation
 from pellucid.core.scores import Scores
 from pellucid.core.verdict import Disagreement
-from pellucid.reporting import contradictions, page
+from pellucid.reporting import contradictions, page, semantic, surfaces
 
 
 def report(
@@ -71,7 +71,7 @@ def loose(
             raise BadInput(
                 f"report: expected explanations, got {type(e).__name__}; pass what pellucid.explain returned"
             )
-        group = next((g for g in groups if _same_inputs(next(iter(g.values())), e)), None)
+        group = next((g for g in groups if _together(g, e)), None)
         if group is None:
             groups.append(group := {})
         group[_unused(str(label if label is not None else e.method["name"]), group)] = e
@@ -88,10 +88,20 @@ def loose(
 def unjudged(group: Mapping[str, Explanation], scores: Scores | None = None) -> Comparison:
     """Explanations of the same inputs as a comparison without verdicts."""
     nothing = np.empty((0, 0))
+    plain = {label: e for label, e in group.items() if not surfaces.named(e)}
     agreement = (
-        contradictions.agreement(group) if len(group) > 1 else Disagreement((), nothing, nothing, contradictions.TOP)
+        contradictions.agreement(plain) if len(plain) > 1 else Disagreement((), nothing, nothing, contradictions.TOP)
     )
     return Comparison(group, scores or Scores(()), (), agreement, ())
+
+
+def _together(group: Mapping[str, Explanation], e: Explanation) -> bool:
+    """Whether it is of the same inputs, or of the same features over all of them."""
+    if any(
+        surfaces.whole(one) != surfaces.whole(e) and semantic.home(one) == semantic.home(e) for one in group.values()
+    ):
+        return surfaces.named(e)
+    return _same_inputs(next(iter(group.values())), e)
 
 
 def _same_inputs(a: Explanation, b: Explanation) -> bool:

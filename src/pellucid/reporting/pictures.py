@@ -34,10 +34,10 @@ class Picture:
         return max(self.width, self.height) <= _BLOCKY
 
 
-def photograph(pixels: Array) -> Picture:
-    """Pixels (H, W, 3) uint8: JPEG, or PNG where they are few."""
+def photograph(pixels: Array, most: int = LONGEST) -> Picture:
+    """Pixels (H, W, 3) uint8: JPEG, or PNG where they are few; ``most`` along the longer side."""
     image = Image.fromarray(pixels)
-    width, height = _fitted(image.size)
+    width, height = _fitted(image.size, most)
     if (width, height) != image.size:
         image = image.resize((width, height), Image.Resampling.BOX)
     if max(width, height) > _BLOCKY:
@@ -77,11 +77,11 @@ def signed(values: Array, scale: float) -> Picture:
     return Picture(_uri(image, "png", optimize=True, transparency=opacity.tobytes()), across, down)
 
 
-def _fitted(size: tuple[int, int]) -> tuple[int, int]:
+def _fitted(size: tuple[int, int], most: int = LONGEST) -> tuple[int, int]:
     longest = max(size)
-    if longest <= LONGEST:
+    if longest <= most:
         return size
-    return max(1, round(size[0] * LONGEST / longest)), max(1, round(size[1] * LONGEST / longest))
+    return max(1, round(size[0] * most / longest)), max(1, round(size[1] * most / longest))
 
 
 def _uri(image: Image.Image, form: str, **options: Any) -> str:

@@ -48,9 +48,7 @@ def whole(e: Explanation) -> bool:
 def named(e: Explanation) -> bool:
     """Whether it is of features that have a meaning of their own: coordinates of another space than the input's, or
     named ones over all inputs."""
-    return e.values.ndim - e.several == 2 and (
-        e.details.get("space") is not None or (whole(e) and kind(e) == "bars")
-    )
+    return e.values.ndim - e.several == 2 and (e.details.get("space") is not None or (whole(e) and kind(e) == "bars"))
 
 
 def _place(axes: tuple[str, ...]) -> int:
