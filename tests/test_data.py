@@ -692,3 +692,65 @@ def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatc
 
 def test_stamps_are_made_once() -> None:
     assert shapes._stamps() is shapes._stamps()
+
+
+# ---------------------------------------------------------------- surfaces, gratings, a hardened network
+
+
+def test_the_strongest_frequency_of_a_grating_is_the_known_one():
+    waves = data.gratings("test", 30)
+    power = torch.fft.fft2(waves.x[:, 0] - 0.5).abs()
+    frequency = waves.truth["frequency"]
+    for row in range(30):
+        down, across = (frequency[row] * 64).round().long().tolist()
+        strongest = int(power[row].argmax())
+        place = {(strongest // 64, strongest % 64), (-(strongest // 64) % 64, -(strongest % 64) % 64)}
+        assert ((down % 64, across % 64) in place) == (int(waves.y[row]) < 5)
+    assert waves.labels[-1] == "noise"
+    assert not frequency[waves.y == 5].any()
+    assert torch.equal(data.gratings("test", 7).x, waves.x[:7])
+    assert not torch.equal(data.gratings("train", 7).x, waves.x[:7])
+
+
+def test_surfaces_tell_nothing_by_brightness_and_their_halves_share_no_pixel():
+    test, train = data.textures("test", 60), data.textures("train", 60)
+    assert test.x.shape == (60, 1, 64, 64)
+    assert test.y[:4].tolist() == [0, 1, 2, 0]
+    np.testing.assert_allclose(test.x.mean((1, 2, 3)), 0.5, atol=0.03)
+    assert all(int(name.split("-")[2]) >= 256 for name in test.names)
+    assert all(int(name.split("-")[2]) + 64 <= 256 for name in train.names)
+    with pytest.raises(BadInput, match="'train' or 'test'"):
+        data.textures("all")
+    with pytest.raises(BadInput, match="at least 1"):
+        data.gratings("test", 0)
+
+
+def test_perturbed_inputs_stay_near_and_go_where_they_are_sent():
+    from pellucid.data.hardened import perturbed
+
+    net, rows = data.digits_cnn(), data.digits("test", 10)
+    before = [p.clone() for p in net.parameters()]
+    worst = perturbed(net, rows.x, rows.y, 0.2, 10)
+    aimed = perturbed(net, rows.x, (rows.y + 1) % 10, 0.2, 20, towards=True)
+    for moved in (worst, aimed):
+        assert float((moved - rows.x).abs().max()) <= 0.2 + 1e-6
+        assert 0 <= float(moved.min()) <= float(moved.max()) <= 1
+    assert float((net(worst).argmax(1) == rows.y).float().mean()) <= 0.2
+    assert float((net(aimed).argmax(1) == (rows.y + 1) % 10).float().mean()) >= 0.5
+    assert all(torch.equal(p, q) and p.requires_grad for p, q in zip(net.parameters(), before, strict=True))
+    with pytest.raises(BadInput, match="between 0 and 1"):
+        data.robust_digits_cnn(epsilon=2)
+
+
+@pytest.mark.slow
+def test_a_hardened_network_stands_where_a_plain_one_falls():
+    from pellucid.data.hardened import perturbed
+
+    rows = data.digits("test", 200)
+    right = {}
+    for name, net in (("plain", data.digits_cnn()), ("hard", data.robust_digits_cnn())):
+        worst = perturbed(net, rows.x, rows.y, 0.2, 40)
+        right[name] = [float((net(x).argmax(1) == rows.y).float().mean()) for x in (rows.x, worst)]
+    assert right["plain"][1] < 0.1
+    assert right["hard"][0] > 0.93
+    assert right["hard"][1] > 0.7

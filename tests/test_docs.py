@@ -13,6 +13,7 @@ PAGES = [
     "docs/tutorial.md",
     "docs/tables.md",
     "docs/time-series.md",
+    "docs/texture-or-shape.md",
     "docs/where-methods-fail.md",
     "docs/add-a-method.md",
 ]

@@ -113,7 +113,7 @@ def _setup(bench: Bench) -> Setup:
     copies = torch.cat([jitter(train.x, turned, copy) for copy in range(COPIES)]).clamp(0, 1)
     # minutes on one core, at twice the rate; capacities rise over the share of training that they have there
     recipe = replace(generative.joint_vae(ramp=max(1, steps * 25_000 // 94_000)), rate=1e-3)
-    every = max(1, min(500, steps))
+    every = max(1, min(250, steps))
     held = _padded(test.x[rows : rows + 256])
     fitted = bench.fitted(recipe, (_padded(copies) * 255).round().byte(), steps=steps, held_out=held, every=every)
     vae: VAE = fitted.model
