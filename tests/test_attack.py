@@ -1,6 +1,7 @@
 """The smallest perturbation of some features that changes a prediction: closed forms, bounds, bad input."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -145,6 +146,45 @@ def test_a_network_on_real_digits():
     both = attack.minimal_radius(model, digits.x, free, method=[attack.minimum_norm(), attack.pgd(steps=40)])
     assert bool((both.radius <= r.radius).all())
     assert both.cost["backwards"] < slow.cost["backwards"]
+
+
+def test_a_radius_that_is_too_large_is_walked_down_from_what_pgd_finds_inside_it():
+    net, digits = data.digits_cnn(), data.digits("test", 1)
+    model, free = pellucid.wrap(net, bounds=(0.0, 1.0)), masks(1, 3, 1, 28, 28)
+    weak, tries = attack.minimum_norm(3), attack.pgd(steps=20, restarts=2)
+    first = attack.minimal_radius(model, digits.x, free, method=weak)
+    bisected = attack.minimal_radius(model, digits.x, free, method=tries)
+    both = attack.minimal_radius(model, digits.x, free, method=[weak, tries])
+    assert np.median(first.radius / bisected.radius) > 1.02
+    assert np.median(both.radius / bisected.radius) < 1.005
+    assert bool((both.radius <= first.radius).all())
+    assert both.cost["backwards"] < 0.6 * bisected.cost["backwards"]
+    with torch.no_grad():
+        reached = net(torch.from_numpy(both.adversarial).flatten(0, 1)).argmax(1).reshape(1, 3)
+    assert bool((reached != torch.from_numpy(both.own)[:, None]).all())
+
+
+def test_tries_that_cannot_arrive_end_early_and_lose_nothing(monkeypatch):
+    digits, free = data.digits("test", 1), masks(1, 2, 1, 28, 28)
+    model = pellucid.wrap(data.digits_cnn(), bounds=(0.0, 1.0))
+    method = [attack.minimum_norm(20), attack.pgd(steps=100, restarts=2)]
+    early = attack.minimal_radius(model, digits.x, free, method=method)
+    monkeypatch.setattr(sys.modules["pellucid.attack.pgd"], "_SETTLED", 2)  # never
+    late = attack.minimal_radius(model, digits.x, free, method=method)
+    np.testing.assert_allclose(early.radius, late.radius, rtol=0.01)
+    assert early.cost["backwards"] < 0.85 * late.cost["backwards"]
+
+
+@pytest.mark.parametrize("power", [2, 3])
+def test_a_boundary_that_is_no_plane_is_met_to_the_tolerance(power):
+    def model(x):
+        return torch.stack([torch.full_like(x[:, 0], 0.3), (x - 0.2).norm(dim=1) ** power], 1)
+
+    x, free = torch.full((1, 5), 0.2, dtype=torch.float64), torch.ones(1, 5, dtype=torch.bool)
+    r = attack.minimal_radius(pellucid.wrap(model, scale="logit"), x + 0.1, free)
+    wanted = 0.3 ** (1 / power) - 0.1 * math.sqrt(5)
+    assert wanted <= r.radius[0] <= wanted + 1e-3
+    assert r.cost["forwards"] < 70  # 40 of the walk
 
 
 def test_one_column_stands_for_two_classes():

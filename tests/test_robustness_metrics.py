@@ -15,7 +15,9 @@ import pellucid
 from pellucid import BadInput, Run, Unsupported, api, attack, judging, metrics, players
 from pellucid.core import rng
 from pellucid.core.method import Method
+from pellucid.evaluating import ask_again
 from pellucid.metrics import anchoring
+from pellucid.metrics.metric import Desk
 from pellucid.metrics.robustness import SIZES
 
 FAST = attack.minimum_norm(20)
@@ -255,6 +257,21 @@ def test_a_set_is_attacked_once():
     np.testing.assert_array_equal(one.curve, two.curve)
     assert one.forwards > 0
     assert two.forwards == 0
+
+
+@BOTH
+def test_sets_attacked_ahead_for_several_methods_cost_no_more_attacks(relevant):
+    model, x = pellucid.wrap(net(), bounds=(0.0, 1.0)), rows(2, 1, 8, 8)
+    asked = metric(relevant, fractions=(0.1, 0.2, 0.3), grid=4, method=FAST)
+    each = {name: pellucid.explain(model, x, name) for name in ("saliency", "input_x_gradient")}
+    desk = Desk(ask_again(model, each, 0, Run()))
+    asked.ahead(desk, [*each.values(), each["saliency"]], 0)
+    before = desk.question.executor.cost.forwards
+    found = [asked.marks(desk, e, 0) for e in each.values()]
+    assert desk.question.executor.cost.forwards == before
+    alone = pellucid.evaluate(model, each, asked).cells
+    for marks, other in zip(found, alone, strict=True):
+        np.testing.assert_allclose(marks.curve, other.curve, rtol=0.01)
 
 
 def test_a_stronger_second_attack_lowers_the_radius_and_the_gap_says_by_how_much():
