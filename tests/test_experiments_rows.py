@@ -154,6 +154,21 @@ def test_the_command_takes_text(texts, tmp_path, monkeypatch, command_line):
     assert Path("made/index.html").is_file()
 
 
+class Saturated(nn.Module):
+    """Never the other class; where the unit is saturated, a slope says that it lies beyond all numbers."""
+
+    def forward(self, z):
+        mixed = z @ torch.tensor([[3.0, -3.0], [3.0, 3.0]])
+        return torch.stack([torch.full_like(z[:, 0], 2.0), torch.tanh(z[:, 0]) + 1e-38 * mixed.sum(1)], 1)
+
+
+def test_a_saturated_network_without_a_box_is_out_of_reach_and_no_error():
+    free = torch.ones(1, 1, 2, dtype=torch.bool)
+    x = torch.tensor([[0.3, 0.1]])
+    found = attack.minimal_radius(Saturated().eval(), x, free, method=attack.minimum_norm())
+    assert np.isinf(found.radius).all()
+
+
 # ---------------------------------------------------------------- photos
 
 
