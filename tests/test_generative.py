@@ -511,3 +511,54 @@ def test_bad_input_is_refused(case):
     call, error, words = WRONG[case]
     with pytest.raises(error, match=words):
         call()
+
+
+# ---------------------------------------------------------------- dci
+
+
+class Codes:
+    """A model whose codes are given."""
+
+    def __init__(self, codes):
+        self.table = codes
+
+    def codes(self, x):
+        return self.table[x[:, 0].long()]
+
+
+def dci_of(codes, factors):
+    rows = torch.arange(len(factors)).float()[:, None]
+    return generative.dci(Codes(codes), rows, factors, ["a", "b"])
+
+
+def test_dci_knows_separate_codes_from_turned_and_from_silent_ones():
+    g = torch.Generator().manual_seed(0)
+    factors = torch.rand(300, 2, generator=g)
+    noise = torch.rand(300, 2, generator=g)
+    own = dci_of(torch.cat([factors, noise], 1), factors)
+    assert own.disentanglement > 0.9
+    assert own.completeness > 0.9
+    assert min(own.informativeness.values()) > 0.95
+    assert own.importance.argmax(0).tolist() == [0, 1]
+    np.testing.assert_allclose(own.importance.sum(0), 1)
+    turned = dci_of(torch.cat([factors @ torch.tensor([[1.0, 1.0], [1.0, -1.0]]), noise], 1), factors)
+    assert turned.disentanglement < 0.3
+    assert turned.completeness < 0.6
+    assert min(turned.informativeness.values()) > 0.7
+    silent = dci_of(noise, factors)
+    assert max(silent.informativeness.values()) < 0.1
+
+
+def test_dci_scores_follow_from_importance():
+    from pellucid.generative.dci import _completeness, _disentanglement
+
+    importance = torch.tensor([[1.0, 0.0], [0.0, 0.5], [0.0, 0.5]], dtype=torch.float64)
+    assert _disentanglement(importance) == pytest.approx(1)
+    assert _completeness(importance) == pytest.approx((1 + 1 - math.log(2) / math.log(3)) / 2)
+    assert _disentanglement(torch.full((3, 2), 1 / 3, dtype=torch.float64)) == pytest.approx(0)
+
+
+@pytest.mark.parametrize(("factors", "message"), [((30, 1), "2 or more"), ((10, 2), "at least 20")], ids=["one", "few"])
+def test_dci_refuses(factors, message):
+    with pytest.raises(BadInput, match=message):
+        dci_of(torch.rand(factors[0], 3), torch.rand(*factors))

@@ -63,7 +63,7 @@ def reconstruction(model: Reconstructing, x: Tensor, reference: Tensor | None = 
     """
     if len(x) < 2 or (reference is not None and reference.shape[1:] != x.shape[1:]):
         raise BadInput(f"generative.reconstruction: needs two or more pictures, all alike; got {tuple(x.shape)}")
-    back = _apply(model.reconstruct, x)
+    back = applied(model.reconstruct, x)
     if back.shape != x.shape:
         raise BadInput(f"generative.reconstruction: {tuple(x.shape)} pictures came back as {tuple(back.shape)}")
     mean = (x if reference is None else reference).double().mean(0)
@@ -103,22 +103,27 @@ def disentanglement(
     ``mutual_information_gap``. ``factors``: (N, K). Cost: a forward of each picture, and an eigenvalue problem of
     1,000 x 1,000 for the control. Source: chen2018tc.
     """
-    codes = _apply(model.codes, x).double()
-    flat = x.flatten(1).double()
-    centred = flat[:COMPONENTS_FROM] - flat[:COMPONENTS_FROM].mean(0)
-    _, vectors = torch.linalg.eigh(centred @ centred.T)
-    axes = centred.T @ vectors[:, -codes.shape[1] :]
+    codes = applied(model.codes, x).double()
     information = _information(codes, factors, bins)
     gaps = _gaps(information)
-    titles = _titles(names, factors)
+    named = titles(names, factors)
     shuffled = codes[rng.permutation(0, "generative.disentanglement", 0, 0, 1, len(codes))[0]]
     return Disentanglement(
         float(gaps.mean()),
-        dict(zip(titles, gaps.tolist(), strict=True)),
+        dict(zip(named, gaps.tolist(), strict=True)),
         information,
-        mutual_information_gap((flat - flat.mean(0)) @ axes, factors, bins),
+        mutual_information_gap(components(x, codes.shape[1]), factors, bins),
         mutual_information_gap(shuffled, factors, bins),
     )
+
+
+def components(x: Tensor, count: int) -> Tensor:
+    """So many principal components of pictures, the trivial codes: (N, count)."""
+    flat = x.flatten(1).double()
+    centred = flat[:COMPONENTS_FROM] - flat[:COMPONENTS_FROM].mean(0)
+    _, vectors = torch.linalg.eigh(centred @ centred.T)
+    found: Tensor = (flat - flat.mean(0)) @ (centred.T @ vectors[:, -count:])
+    return found
 
 
 def mutual_information_gap(codes: Tensor, factors: Tensor, bins: int = 20) -> float:
@@ -243,7 +248,7 @@ def flips(
     Source: singla2020.
     """
     titles = tuple(str(name) for name in names)
-    before = _apply(read, x) > 0.5
+    before = applied(read, x) > 0.5
     if tuple(before.shape) != (len(x), len(titles)) or not titles:
         raise BadInput(
             f"generative.flips: read must return {len(titles)} attributes ({listing(titles)}) a picture, got "
@@ -256,7 +261,7 @@ def flips(
         wanted = torch.zeros(len(x), len(titles), dtype=x.dtype if x.is_floating_point() else torch.float32)
         if column is not None:
             wanted[:, column] = torch.where(before[:, column], -1.0, 1.0)
-        after = _apply(read, _apply(translate, x, wanted)) > 0.5
+        after = applied(read, applied(translate, x, wanted)) > 0.5
         return (after != before).double().sum(0)
 
     counts = torch.stack([changed(column) for column in range(len(titles))])
@@ -273,15 +278,17 @@ def _limits(counts: Tensor, rows: int) -> tuple[Tensor, Tensor]:
     return low, torch.from_numpy(beta.ppf(0.975, k + 1, rows - k)).nan_to_num(1.0)
 
 
-def _apply(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+def applied(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """The function of a few rows at a time, without gradients."""
     with torch.no_grad():
         return torch.cat(
             [function(*parts).detach().cpu() for parts in zip(*(i.split(AT_ONCE) for i in inputs), strict=True)]
         )
 
 
-def _titles(names: Iterable[Any] | None, factors: Tensor) -> list[str]:
-    titles = [f"factor {k}" for k in range(factors.shape[1])] if names is None else [str(name) for name in names]
-    if len(titles) != factors.shape[1] or len(set(titles)) < len(titles):
-        raise BadInput(f"generative.disentanglement: needs {factors.shape[1]} different names, got {listing(titles)}")
-    return titles
+def titles(names: Iterable[Any] | None, factors: Tensor) -> list[str]:
+    """A name for each factor."""
+    found = [f"factor {k}" for k in range(factors.shape[1])] if names is None else [str(name) for name in names]
+    if len(found) != factors.shape[1] or len(set(found)) < len(found):
+        raise BadInput(f"generative.disentanglement: needs {factors.shape[1]} different names, got {listing(found)}")
+    return found

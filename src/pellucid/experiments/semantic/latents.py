@@ -293,12 +293,15 @@ def _quality(s: Setup) -> tuple[Block, ...]:
     with torch.no_grad():
         alike = (hole_rule(s.vae.reconstruct(s.background)) == hole_rule(s.background)).all(1).double().mean()
     agreed = _agreement(s)
+    every, digits = torch.cat([s.x, s.background]), torch.cat([s.digits, s.background_digits])
+    forests = generative.dci(s.vae, every, _factors(every, digits), FACTORS)
     truth = hole_rule(s.background)[:, 1].mean()
     rows = [
         ("squared error of a pixel", back.error, back.control, "mean picture"),
         ("mutual information gap", s.told.mig, s.told.control, "as many principal components"),
         ("the same", s.told.mig, s.told.chance, "rows shuffled"),
         *((f"of that: {name}", gap, None, "") for name, gap in s.told.gaps.items()),
+        ("DCI disentanglement", forests.disentanglement, forests.control[0], "as many principal components"),
         ("digits read rightly by the category", agreed["category"], agreed["k-means"], "k-means on pixels"),
         (
             "same answer of the rule at the reconstruction",

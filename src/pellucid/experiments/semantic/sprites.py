@@ -330,12 +330,19 @@ def _quality(
             for name, gap in told.gaps.items()
         ),
         {
+            "measure": "DCI disentanglement",
+            "β-TCVAE": forests.disentanglement,
+            "control": forests.control[0],
+            "which": "ten principal components",
+        },
+        {
             "measure": "gap of the rule at reconstructions",
             "β-TCVAE": float(np.mean(codecs[1].overall.details["reconstruction_gap"])),
             "control": 0.0,
             "which": "exact codec",
         },
     ]
+    forests = generative.dci(vae, test.x, _factors(test), FACTORS)
     shares = told.information.tolist()
     information = [{"latent": f"z{i}"} | dict(zip(FACTORS, row, strict=True)) for i, row in enumerate(shares)]
     return (
