@@ -311,6 +311,7 @@ def _quality(
     codecs: Sequence[Codec],
 ) -> tuple[Text | Table, ...]:
     back = generative.reconstruction(vae, test.x, train)
+    forests = generative.dci(vae, test.x, _factors(test), FACTORS)
     frame = [
         {
             "measure": "squared error of a pixel",
@@ -342,7 +343,6 @@ def _quality(
             "which": "exact codec",
         },
     ]
-    forests = generative.dci(vae, test.x, _factors(test), FACTORS)
     shares = told.information.tolist()
     information = [{"latent": f"z{i}"} | dict(zip(FACTORS, row, strict=True)) for i, row in enumerate(shares)]
     return (
