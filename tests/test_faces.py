@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,10 @@ import torch
 import pellucid
 from pellucid import BadInput, Target, data, generative, methods, removal, spaces
 from pellucid.data.drawn_faces import FACE_PROXIES, FACE_RULE
+from pellucid.experiments.findings import FAILS, HOLDS, OPEN
+from pellucid.experiments.semantic import faces as semantic_faces
+from pellucid.experiments.semantic import running, worlds, writing
+from pellucid.experiments.semantic.settings import Settings
 
 NAMES = data.FACE_ATTRIBUTES
 RIGHT = np.array([FACE_RULE.get(name, 0.0) for name in NAMES])
@@ -110,6 +117,13 @@ def test_an_audit_is_its_formulas():
     assert "bias about 'x0': yes, against it" in str(found)
 
 
+def test_the_picture_of_an_audit_names_every_group_with_its_verdict():
+    e, x = additive()
+    figure = pellucid.audit(e, {"x0": x[:, 0], "x2": x[:, 2]}).plot()
+    labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert labels == ["x0: against", "x2: no"]
+
+
 def test_an_audit_says_unclear_where_the_rows_do_not_decide():
     e, x = additive(20, seed=1)
     noisy = pellucid.audit(e, {"elsewhere": x[:, 2]}, margin=0.01)
@@ -141,6 +155,58 @@ def test_a_network_learns_the_planted_bias_and_a_reader_all_attributes():
     found = torch.linalg.lstsq(a, chance[:, None]).solution[:13, 0].numpy()
     assert np.abs(found - RIGHT).max() < 0.05
     assert (read == test.truth["attributes"].bool()).float().mean(0).min() > 0.99
+
+
+def faked(trained, biased):
+    """A world of which the audit finds these groups, through a translator that passes or not."""
+    generator = torch.Generator().manual_seed(1)
+    values = np.zeros((200, 14))
+    member = (torch.rand(200, 13, generator=generator) < 0.5).numpy()
+    for name, weight in biased.items():
+        values[:, NAMES.index(name)] = weight * (member[:, NAMES.index(name)] - 0.5)
+    x = torch.zeros(200, 13)
+    e = pellucid.explain(lambda x: x[:, 0] * 0, x, methods.exact_shapley(removal.marginal(x[:1])), 0)
+    e = replace(e, values=values, feature_names=worlds.PLAYERS, outputs=values.sum(1), base_values=np.zeros(200))
+    audit = pellucid.audit(e, dict(zip(NAMES, member.T, strict=True)), margin=worlds.MARGIN)
+    kept = torch.eye(13, dtype=torch.float64) if trained != "poor" else torch.zeros(13, 13, dtype=torch.float64)
+    flips = generative.quality.Flips(NAMES, kept, kept, kept, torch.zeros(13), 50, 0.8, 0.1)
+    translator = worlds.Translator("t", "translator", lambda x, d: x, flips, None, object() if trained else None)
+    return worlds.Explained(SimpleNamespace(y=torch.ones(200)), translator, e, audit)
+
+
+PLANTED = {"smiling": 0.5, "dark skin": -0.3}
+
+
+@pytest.mark.parametrize(
+    ("trained", "biased", "outcome"),
+    [
+        (None, PLANTED, HOLDS),
+        ("good", PLANTED, HOLDS),
+        ("poor", PLANTED, OPEN),
+        (None, PLANTED | {"beard": 0.2}, FAILS),
+        (None, {"smiling": 0.5}, FAILS),
+        (None, {"smiling": 0.5, "dark skin": 0.3}, FAILS),
+    ],
+)
+def test_the_planted_bias_and_no_other_must_be_found(trained, biased, outcome):
+    one = faked(trained, biased)
+    assert semantic_faces._only(one)[0] == outcome
+    assert ("not to be believed" in one.label) == (trained == "poor")
+
+
+@pytest.mark.slow
+def test_the_experiment_runs_from_end_to_end_and_is_resumed(tmp_path):
+    settings = Settings(experiment=("faces",), examples=30, steps=2, orders=2)
+    (first,) = running.run(settings, tmp_path)
+    told = []
+    (again,) = running.run(settings, tmp_path, note=told.append)
+    assert "0 pieces made" in told[0]
+    assert [c.outcome for c in first.claims] == [c.outcome for c in again.claims]
+    words = writing.words(first, "pellucid benchmark semantic")
+    assert "does not pass" in words
+    assert "dark skin painted over" in words
+    with pytest.raises(BadInput, match="at least 30"):
+        list(running.run(Settings(experiment=("faces",), examples=8), tmp_path))
 
 
 WRONG = {

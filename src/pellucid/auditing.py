@@ -21,6 +21,8 @@ Array = np.ndarray[Any, Any]
 LEAST = 5
 """Rows that each side of a comparison must have."""
 OWN, ALL = "its own feature", "the outputs"
+_BAND = "#ececea"
+_COLOURS = {"against": "#a3211b", "in favour": "#1f5fa8", "no": "#5b5852", "unclear": "#795500"}
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,26 @@ class Audit:
         frame = pd.DataFrame({"feature": self.features, "value": self.shares[row], "std_error": self.shares_error[row]})
         order = frame["value"].abs().sort_values(ascending=False, kind="stable").index
         return frame.loc[order].reset_index(drop=True)
+
+    def plot(self) -> Any:
+        """A matplotlib figure: what each verdict is about, with its limits; the band is the margin."""
+        from pellucid.reporting.plot import Drawing
+
+        found = sorted(self.findings, key=lambda f: f.judged.value)
+        figure = Drawing(figsize=(6.4, 0.32 * len(found) + 1.1), layout="constrained")
+        axis = figure.subplots()
+        margin = found[0].judged.margin
+        axis.axvspan(-margin, margin, color=_BAND, zorder=0)
+        axis.axvline(0, color=_COLOURS["no"], linewidth=0.8, zorder=1)
+        for place, f in enumerate(found):
+            d, colour = f.judged, _COLOURS[f.judged.verdict]
+            axis.plot([d.low, d.high], [place, place], color=colour, linewidth=2)
+            axis.plot([d.value], [place], "o", color=colour)
+        axis.set_yticks(range(len(found)), [f"{f.group}: {f.judged.verdict}" for f in found])
+        axis.set_xlabel(f"difference it makes to the output, limits at {self.level:.0%} for all together")
+        axis.spines[["top", "right", "left"]].set_visible(False)
+        axis.tick_params(left=False)
+        return figure
 
     def __str__(self) -> str:
         return "\n".join(f.sentence for f in self.findings)

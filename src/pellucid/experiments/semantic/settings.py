@@ -8,7 +8,7 @@ from typing import Any
 
 from pellucid.core.errors import BadInput
 
-EXPERIMENTS = ("frequencies", "textures", "sprites", "latents")
+EXPERIMENTS = ("frequencies", "textures", "sprites", "latents", "faces")
 """Each is a module of this package with ``run(bench) -> Result``."""
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PAGE, WORDS = "page.html", "README.md"
 MOST_LINES = 40
 """Lines of a table that are shown; all are written."""
-MOST_WORDS = 12
+MOST_WORDS = 15
 """Lines of a table up to which the words have it too."""
 
 
