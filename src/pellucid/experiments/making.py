@@ -93,7 +93,9 @@ def _digits(s: Settings) -> dict[str, str]:
         ),
         "Sensitivity": (
             f"Top 20 % at {s.neighbours} neighbours drawn uniformly within .1 in every pixel: the largest share not "
-            f"kept, on {s.in_few} digits; every neighbour has random draws of its own."
+            f"kept, on {s.in_few} digits; every neighbour has random draws of its own. As metrics.sensitivity measures "
+            "it, with all neighbours in one call, and the floor only of methods whose draws are cheap: of Greedy-AS it "
+            "would cost as much again."
         ),
     }
 
@@ -145,7 +147,7 @@ def _photos(s: Settings) -> dict[str, str]:
             "cells, the others about pixels. Greedy is left out."
         ),
         "Greedy-AS": _greedy_as(s, "8 steps") + " A tenth of the cells are added at a time.",
-        "Radii of scores": _radii(s, "20 steps"),
+        "Radii of scores": _radii(s, "15 steps"),
         "Areas": f"Trapezoid over {_sizes(s)} % of the cells, the axis in percent points.",
         "Background": "Of EG: the other photos.",
         "Pictures": "The photos are their owners' and are not shown; pellucid.data.photos() has them.",
@@ -163,7 +165,8 @@ def _greedy_as(s: Settings, steps: str) -> str:
 def _radii(s: Settings, steps: str) -> str:
     return (
         f"The smaller of a minimum-norm search of {steps} and PGD ({s.pgd_steps} steps, "
-        f"{numerals.plural(s.restarts, 'try', 'tries')}), which confirms it just inside and bisects where it succeeds."
+        f"{numerals.plural(s.restarts, 'try', 'tries')}) 1 % inside it; where that succeeds, the search goes on from "
+        "there and is confirmed again."
     )
 
 

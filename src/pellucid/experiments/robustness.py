@@ -95,8 +95,8 @@ def _seconds(s: Settings, piece: Piece) -> float:
         "planted": step if grows else cheap,
         "randomised": 2 * short,
         "sensitivity": draws * short,
-        "seconds": 1.4 * s.released_subsets,
-    }.get(piece.kind, 0.2 + 0.05 * len(s.sizes) * s.restarts * s.pgd_steps / 100)
+        "seconds": 0.5 * s.released_subsets,
+    }.get(piece.kind, 0.1 + 0.011 * len(s.sizes) * s.restarts * s.pgd_steps / 100)
 
 
 def run(settings: Settings, folder: Path, progress: Progress | None = None, note: Note | None = None) -> Found:

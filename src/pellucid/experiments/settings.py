@@ -18,12 +18,12 @@ HOW = ("examples", "few", "ablation", "released", "methods", "workers")
 
 @dataclass(frozen=True)
 class Settings:
-    """What the benchmark computes; the defaults take about four hours on two cores for 100 digits, half an hour on
+    """What the benchmark computes; the defaults take about three hours on two cores for 100 digits, half an hour on
     one for 50 sentences or 4 photos.
 
     ``rows``: which data, digits, text (sentences) or photos; the other defaults depend on it. ``examples``: how many
     held-out rows (None: 100 digits, 50 sentences, 4 photos); ``seed``: of every draw; ``subsets``: random sets in each
-    step of Greedy-AS (None: 1000, 200, 40); ``banzhaf``: random sets of One-step Banzhaf (None: 2000, 500, 80);
+    step of Greedy-AS (None: 1000, 200, 40); ``banzhaf``: random sets of One-step Banzhaf (None: 2000, 500, 60);
     ``restarts``: tries of PGD when a radius is scored (None: 10, 4, 1); ``pgd_steps``: steps of each (None: 100, 100,
     10); ``few``: how many digits randomisation and sensitivity are measured on (None: 25); ``neighbours``: inputs
     around each of them; ``ablation``: how many rows Greedy and One-step Banzhaf run on (None: all); ``released``:
