@@ -51,6 +51,7 @@ class Contestant:
 _SHORT = attack.minimum_norm(8)
 """What finds radii on photos, where a step takes two hundred times as long as on digits."""
 _SEARCH: dict[str, dict[str, Any]] = {"digits": {}, "text": {}, "photos": {"attack": _SHORT}}
+_SHAP: dict[str, dict[str, Any]] = {"digits": {}, "text": {}, "photos": {"budget": 512}}
 _STEP: dict[str, dict[str, Any]] = {"digits": {}, "text": {"step": 1}, "photos": {"step": 0.1}}
 
 
@@ -66,7 +67,7 @@ def contestants(settings: Settings, background: Tensor, fraction: float = WHOLE)
         Contestant("grad", "Grad", methods.saliency()),
         Contestant("ig", "IG", methods.integrated_gradients(), zero=True),
         Contestant("eg", "EG", methods.expected_gradients(background)),
-        Contestant("shap", "SHAP", methods.kernel_shap(), zero=True, parts=True),
+        Contestant("shap", "SHAP", methods.kernel_shap(**_SHAP[settings.rows]), zero=True, parts=True),
         Contestant("loo", "LOO", methods.feature_ablation(), zero=True, parts=True),
         Contestant("bbmp", "BBMP", methods.meaningful_perturbation()),
         Contestant("cfx", "CFX", methods.counterfactual_cfx(**search)),

@@ -147,8 +147,8 @@ PHOTOS = Kind(
     most=20,
     defaults={
         "examples": 4,
-        "subsets": 40,
-        "banzhaf": 80,
+        "subsets": 30,
+        "banzhaf": 40,
         "restarts": 1,
         "pgd_steps": 10,
         "few": 0,

@@ -20,7 +20,7 @@ from pellucid.metrics.units import cells
 CELLS = 7
 """Cells a side: 32 x 32 pixels each, which radii of a thousand sets can be found for in minutes."""
 
-STEPS = 20
+STEPS = 15
 """Of the minimum-norm search when a radius is scored."""
 
 

@@ -82,7 +82,19 @@ def estimate(settings: Settings, todo: Sequence[Piece]) -> float:
     return sum(_seconds(settings, piece) for piece in todo)
 
 
+_PACE = {"text": (0.0015, 0.1, 0.4), "photos": (0.6, 1.9, 8.0)}
+"""Seconds that a radius takes in a search and in a score, and any explanation that searches for none."""
+
+
 def _seconds(s: Settings, piece: Piece) -> float:
+    if s.rows in _PACE:
+        search, score, other = _PACE[s.rows]
+        steps = s.sizes[-1] if s.kind.counted else -(-s.sizes[-1] // 10)
+        tried = {"greedy": 18 * steps, "greedy_as": s.subsets * steps, "banzhaf": s.banzhaf}
+        if piece.kind == "explanation":
+            grown = tried.get(piece.key.removesuffix("_irrelevant").removesuffix("_relevant"))
+            return other if grown is None else grown * search
+        return len(s.sizes) * score if piece.kind in ("irrelevant", "relevant") else score
     steps = max(1, round(s.fractions[-1] / 0.05))
     grows = piece.key.startswith("greedy_as")
     cheap = {"bbmp": 1.0, "cfx": 0.4, "shap": 0.5}.get(piece.key, 0.1)

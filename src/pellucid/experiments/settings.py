@@ -23,7 +23,7 @@ class Settings:
 
     ``rows``: which data, digits, text (sentences) or photos; the other defaults depend on it. ``examples``: how many
     held-out rows (None: 100 digits, 50 sentences, 4 photos); ``seed``: of every draw; ``subsets``: random sets in each
-    step of Greedy-AS (None: 1000, 200, 40); ``banzhaf``: random sets of One-step Banzhaf (None: 2000, 500, 60);
+    step of Greedy-AS (None: 1000, 200, 30); ``banzhaf``: random sets of One-step Banzhaf (None: 2000, 500, 40);
     ``restarts``: tries of PGD when a radius is scored (None: 10, 4, 1); ``pgd_steps``: steps of each (None: 100, 100,
     10); ``few``: how many digits randomisation and sensitivity are measured on (None: 25); ``neighbours``: inputs
     around each of them; ``ablation``: how many rows Greedy and One-step Banzhaf run on (None: all); ``released``:
