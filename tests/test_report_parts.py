@@ -285,7 +285,7 @@ def test_further_scores_are_shown_apart_from_those_that_verdicts_rest_on(squares
     again = pellucid.evaluate(model, {"greedy_as": e}, [metrics.robustness_relevant((0.25, 0.5), grid=2)])
     text = page.page([replace(html.unjudged({"greedy_as": e}), further=(again,))])
     words = Reader(text).text
-    assert "No tests were made of these" in words
+    assert "No verdict rests on these, and no tests were made." in words
     assert "Robustness, relevant" in words
     assert "Nothing was scored" not in words
 

@@ -185,7 +185,11 @@ def closely(settings: Settings, progress: Progress | None) -> Comparison | None:
         },
         metrics=[metric("uniform", grid=7, fractions=COARSE) for metric in PAIR],
     )
-    why = "Two photos show how these methods look, not how good they are; the chapters with more inputs judge."
+    why = (
+        "Two photos show how these methods look, not how good they are; the chapters with more inputs judge. Under "
+        "attack they get a reduced form of the published score: sets of three sizes among 49 cells, eight steps of one "
+        "attack."
+    )
     found = replace(plan.compared(settings, run, {"unjudged": why}), decided=())
     attacked = [metric(SETS, grid=7, method=attack.minimum_norm(8)) for metric in ATTACKED]
     chosen = {label: e for label, e in found.explanations.items() if label != "lime"}

@@ -25,7 +25,7 @@ from pellucid.core.comparison import Comparison
 from pellucid.core.errors import Unsupported
 
 TITLE = "Why this prediction, and which explanation to believe"
-CHAPTERS = (photos, closely, frequencies, digits, contrast, causes, forest, network)
+CHAPTERS = (photos, closely, digits, contrast, frequencies, causes, forest, network)
 """The chapters of the page, in order; the longest first, so that none of two processes waits for it at the end."""
 OFTEN = 0.2
 """Seconds between two words of progress from another process."""

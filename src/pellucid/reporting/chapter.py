@@ -58,12 +58,13 @@ class Chapter:
     marks: dict[str, trust.Mark]
     board: ranking.Board | None
     curves: tuple[ranking.Curves, ...]
+    drawn: tuple[tuple[str, str], ...]
     contradictions: contradictions.Contradictions | None
     trial: trust.Trial | None
     contrasts: tuple[contrast.Contrast, ...]
     meanings: tuple[semantic.Meaning, ...]
     tables: features.Tables | None
-    further: tuple[ranking.Board, ...]
+    further: tuple[tuple[ranking.Board, bool], ...]
     places: tuple[places.Places, ...]
     placed: tuple[tuple[str, str], ...]
     unjudged: str
@@ -108,12 +109,6 @@ class Chapter:
         return f"0 to {numerals.percent(max(reached))}" if reached else ""
 
     @property
-    def drawn(self) -> tuple[ranking.Line, ...]:
-        """The methods that have a column among the curves, in the order of the panels."""
-        shown = {panel.method for row in self.curves for panel in row.panels if panel is not None}
-        return () if self.board is None else tuple(line for line in self.board.lines if line.method in shown)
-
-    @property
     def tally(self) -> tuple[tuple[trust.Mark, int], ...]:
         """How many methods have each verdict."""
         return tuple((roll.mark, roll.count) for roll in self.belief.rolls)
@@ -142,6 +137,7 @@ def chapter(comparison: Comparison, number: int) -> Chapter:
         {verdict.method: trust.mark(verdict.word) for verdict in comparison.decided},
         ranking.board(comparison),
         ranking.curves(comparison),
+        tuple((m, display(m)) for m in ranking.columns(comparison)),
         contradictions.contradictions(plain, key),
         trust.trial(comparison, key),
         contrast.contrasts(plain),

@@ -103,11 +103,17 @@ COSTS = (
 )
 
 
-def further(comparison: Comparison) -> tuple[Board, ...]:
-    """Leaderboards of the scores that nothing rests on, without what the methods cost and tests."""
+def further(comparison: Comparison) -> tuple[tuple[Board, bool], ...]:
+    """Leaderboards of the scores that nothing rests on, without costs and tests, and whether they bring a metric of
+    their own."""
     bare = replace(comparison, explanations={}, test_rows=(), refused={})
-    found = (board(replace(bare, scores=scores)) for scores in comparison.further)
-    return tuple(one for one in found if one is not None)
+    found = ((board(replace(bare, scores=scores)), _fresh(comparison, scores)) for scores in comparison.further)
+    return tuple((one, fresh) for one, fresh in found if one is not None)
+
+
+def _fresh(comparison: Comparison, scores: Scores) -> bool:
+    """Whether some metric's family is not among the scores that verdicts rest on."""
+    return not {cell.family for cell in scores.cells} <= {cell.family for cell in comparison.scores.cells}
 
 
 def board(comparison: Comparison) -> Board | None:
@@ -240,8 +246,18 @@ def costs(cost: Mapping[str, Any]) -> tuple[tuple[str, str, float], ...]:
 
 def curves(comparison: Comparison) -> tuple[Curves, ...]:
     """For each metric with a curve, every method's mean and band over the control's."""
-    scores = comparison.scores
-    order, found = drawn(scores), []
+    order = columns(comparison)
+    each = (comparison.scores, *(scores for scores in comparison.further if _fresh(comparison, scores)))
+    return tuple(row for scores in each for row in _curves(scores, order))
+
+
+def columns(comparison: Comparison) -> tuple[str, ...]:
+    """The methods that have a column among the curves."""
+    return drawn(comparison.scores) or tuple(dict.fromkeys(m for s in comparison.further for m in drawn(s)))
+
+
+def _curves(scores: Scores, order: tuple[str, ...]) -> list[Curves]:
+    found = []
     for metric in scores.metrics:
         cells = {
             c.method: c
@@ -258,7 +274,7 @@ def curves(comparison: Comparison) -> tuple[Curves, ...]:
         panels = tuple(_panel(cells[m], chance, axis, reach) if m in cells else None for m in order)
         reads = any_cell.read or "explained output"
         found.append(Curves(column(scores, metric), any_cell.family, reach, figures.ticks(axis), reads, panels))
-    return tuple(found)
+    return found
 
 
 def drawn(scores: Scores) -> tuple[str, ...]:
