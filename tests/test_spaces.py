@@ -295,3 +295,54 @@ def test_a_layer_is_named_or_refused():
         pellucid.explain(deep_net(), X, methods.saliency(), space=spaces.layer(net, "act"))
     with pytest.raises(BadInput, match="no positions"):
         pellucid.explain(net, X, methods.saliency(), space=spaces.layer(net, "flat", by="position"))
+
+
+# ---------------------------------------------------------------- wavelets
+
+
+@pytest.mark.filterwarnings("ignore:Level value")  # all coefficients of small pictures meet the border
+@pytest.mark.parametrize(("name", "levels", "size"), [("haar", 1, (6, 8)), ("db2", 3, (16, 24)), ("sym4", 2, (8, 8))])
+def test_wavelets_keep_lengths_decode_exactly_and_agree_with_pywavelets(name, levels, size):
+    pywt = pytest.importorskip("pywt")
+    x = torch.rand(2, 3, *size, dtype=torch.float64)
+    space = spaces.wavelets(name, levels)
+    z = space.encode(x)
+    np.testing.assert_allclose(space.decode(z), x, atol=1e-12)
+    np.testing.assert_allclose((z**2).sum(), (x**2).sum())
+    players = space.groups.divide(z, (), None)
+    assert players.n == 3 * levels + 1
+    coarse, *details = pywt.wavedec2(x[0, 1].numpy(), name, mode="periodization", level=levels)
+    mine = [z[0, 1][players.labels[1] == player].numpy() for player in range(players.n)]
+    np.testing.assert_allclose(mine[0], coarse.reshape(-1), atol=1e-12)
+    for place, (down, across, diagonal) in enumerate(details):  # pywt names a detail by the axis of the fine filter
+        for offset, theirs in enumerate((across, down, diagonal)):
+            np.testing.assert_allclose(mine[1 + 3 * place + offset], theirs.reshape(-1), atol=1e-12)
+
+
+def test_integrated_gradients_run_over_wavelet_bands():
+    pytest.importorskip("pywt")
+    weights = torch.randn(1, 64, dtype=torch.float64)
+    model = pellucid.wrap(lambda x: x.flatten(1) @ weights.T, scale="value")
+    x, space = torch.rand(1, 1, 8, 8, dtype=torch.float64), spaces.wavelets("db2", 2)
+    e = pellucid.explain(model, x, methods.integrated_gradients(), target=0, space=space)
+    z = space.encode(x)
+    for player, value in enumerate(e.values[0]):
+        part = space.decode(torch.where(torch.from_numpy(e.players == player), z, 0))
+        assert value == pytest.approx(float((part.flatten(1) @ weights.T)[0, 0]), abs=1e-9)
+    stripes = (torch.arange(8) % 2).double().expand(1, 1, 8, 8)  # changes across, from pixel to pixel
+    e = pellucid.explain(model, stripes, methods.integrated_gradients(), target=0, space=spaces.wavelets("haar", 2))
+    heard = {name for name, value in zip(e.feature_names, e.values[0], strict=True) if abs(value) > 1e-9}
+    assert heard == {"coarser than 4 pixels", "1 to 2 pixels, across"}
+
+
+def test_wavelets_refuse():
+    pytest.importorskip("pywt")
+    for wrong, message in (({"wavelet": "bior2.2"}, "orthogonal"), ({"wavelet": "cats"}, "orthogonal")):
+        with pytest.raises(pellucid.BadInput, match=message):
+            spaces.wavelets(**wrong)
+    with pytest.raises(pellucid.BadInput, match="at least 1"):
+        spaces.wavelets(levels=0)
+    with pytest.raises(pellucid.Unsupported, match="cannot be halved 3 times"):
+        spaces.wavelets(levels=3).encode(torch.rand(1, 1, 28, 28))
+    with pytest.raises(pellucid.BadInput, match="needs images"):
+        spaces.wavelets().encode(torch.rand(1, 8))

@@ -185,7 +185,7 @@ def space(text: str, where: str) -> Any:
     """A space from ``fourier`` or ``fourier:bins=25``; others need functions, which Python has."""
     from pellucid import spaces
 
-    return recipe(text, (spaces.fourier,), "space")
+    return recipe(text, (spaces.fourier, spaces.wavelets), "space")
 
 
 def _removal(name: str, options: str, where: str) -> Any:
