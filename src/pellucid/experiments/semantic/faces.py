@@ -22,6 +22,7 @@ from pellucid.experiments.semantic.worlds import (
     PLAYERS,
     Explained,
     Found,
+    figure,
     told,
 )
 from pellucid.reporting import numerals
@@ -138,26 +139,27 @@ def _headline(found: Found) -> tuple[str, ...]:
     parts = []
     for name in FACE_PROXIES:
         one_finding = found_here[name]
-        own = "" if one_finding.own is None else f", of which {one_finding.own.value:+.3f} is their own"
-        parts.append(f"people with {name} get {told(one_finding.outputs)}{own}")
-    said.append(f"There {' and '.join(parts)}; the rest reaches them through {HIDDEN} above all.")
+        own = "" if one_finding.own is None else f" ({figure(one_finding.own.value)} of its own"
+        through = found_here.through(name)
+        first, most = str(through["feature"].iloc[0]), float(through["value"].iloc[0])
+        parts.append(f"{told(one_finding.outputs)} with {name}{own}, {figure(most)} through {first})")
+    said.append(f"There the chance differs by {' and by '.join(parts)}.")
     hidden = found[PAINTED, "exact"].audit
-    most = hidden.through(NEVER).head(2)
-    through = " and ".join(f"{r.feature} {r.value:+.3f} ± {r.std_error:.3f}" for r in most.itertuples())
+    rows = hidden.through(NEVER).head(2).to_dict("records")
+    leaks = " and ".join(f"{figure(r['value'])} ± {r['std_error']:.3f} through {r['feature']}" for r in rows)
     said.append(
         f"A classifier that never saw {HIDDEN} still treats people who have it differently, by "
-        f"{told(hidden[NEVER].outputs)}: {through}."
+        f"{told(hidden[NEVER].outputs)}: {leaks}."
     )
-    for key, translator in found.trained.items():
-        reasons = translator.flips.reasons
-        least = numerals.percent(min(translator.flips.accuracy.values()))
-        outcome = (
-            f"does not pass: {reasons[0]}; {len(reasons)} of its 169 entries are out of bounds. Its values are shown, "
-            "and not to be believed"
-            if reasons
-            else f"passes: every wanted change comes in {least} of faces or more"
-        )
-        said.append(f"The translator trained on {key} attributes {outcome}.")
+    flips = found.trained.flips
+    least = numerals.percent(min(flips.accuracy.values()))
+    outcome = (
+        f"does not pass: {flips.reasons[0]}; {len(flips.reasons)} of its 169 entries are out of bounds. Its values are "
+        "shown, and not to be believed"
+        if flips.reasons
+        else f"passes: every wanted change comes in {least} of faces or more"
+    )
+    said.append(f"The trained translator {outcome}.")
     return tuple(said)
 
 
@@ -173,10 +175,10 @@ def _facts(found: Found) -> tuple[tuple[str, str], ...]:
         "two antithetic pairs of orders a row, each with a background row of its own; errors over rows count all of "
         "it. The same draws through both translators."
     )
-    fitted = found.trained[INDEPENDENT].fitted
+    fitted = found.trained.fitted
     if fitted is not None:
         said["Smaller than published"] = (
-            f"Translators: {fitted.steps:,} steps on minibatches of 16 of 8,000 faces, 12 filters, two steps of the "
+            f"The translator: {fitted.steps:,} steps on minibatches of 16 of 8,000 faces, 12 filters, two steps of the "
             "critic for one of the generator, Adam at 2e-3; published: 128 pixels, 200 epochs of CelebA, five steps of "
             f"the critic, 2e-4. Trained in {numerals.seconds(fitted.seconds)}."
         )

@@ -16,7 +16,6 @@ from pellucid.experiments.semantic.bench import Array, Bench
 from pellucid.experiments.semantic.blocks import Bars, Block, Gallery, Series, Strip, Table, Text, Tile
 from pellucid.experiments.semantic.worlds import (
     CONTROL,
-    CORRELATED,
     HIDDEN,
     INDEPENDENT,
     PLAYERS,
@@ -122,8 +121,7 @@ def quality(found: Found) -> tuple[Block, ...]:
     import pandas as pd
 
     each = {
-        "trained, independent": found.trained[INDEPENDENT],
-        "trained, correlated": found.trained[CORRELATED],
+        "trained": found.trained,
         "control: one picture added": found.shift,
         "exact": found.exact,
     }
@@ -162,13 +160,11 @@ def quality(found: Found) -> tuple[Block, ...]:
             "One attribute changed at a time.",
         ),
     ]
-    frame = pd.DataFrame(
-        [_apart(found, key) for key in (INDEPENDENT, CORRELATED, CONTROL) if (key, "trained") in found.explained]
-    )
+    frame = pd.DataFrame([_apart(found, key) for key in found.worlds])
     blocks.append(Table("apart", frame, "Values through the trained translator beside those through the exact one."))
-    losses = [t.fitted.losses.assign(world=k) for k, t in found.trained.items() if t.fitted is not None]
-    thin = [frame.iloc[:: max(1, len(frame) // 200)].reset_index() for frame in losses]
-    blocks.append(Table("losses", pd.concat(thin, ignore_index=True), shown=False))
+    if found.trained.fitted is not None:
+        losses = found.trained.fitted.losses
+        blocks.append(Table("losses", losses.iloc[:: max(1, len(losses) // 200)].reset_index(), shown=False))
     return tuple(blocks)
 
 
