@@ -51,6 +51,38 @@ def test_the_real_sentences_are_read():
     assert sum(a == b for a, b in zip(read, test.y.tolist(), strict=True)) / len(test) > 0.75
 
 
+@pytest.mark.slow
+def test_the_transformer_reads_them_and_its_words_can_be_explained():
+    pytest.importorskip("transformers")
+    try:
+        net = data.sentences_minilm()
+    except Unsupported as error:
+        pytest.skip(str(error))
+    test = data.movie_sentences("test", 200)
+    with torch.no_grad():
+        read = [int(net(net.vectors(text)).argmax()) for text in test.texts]
+    assert sum(a == b for a, b in zip(read, test.y.tolist(), strict=True)) > 140
+    text = "A shortcoming: it is dull, tedious and stale."
+    vectors, words = net.vectors(text), net.words(text)
+    model = pellucid.wrap(net, axis=2, labels=test.labels)
+    e = pellucid.explain(model, vectors, methods.feature_ablation(), target="negative", players=words)
+    pieces = [text[a:b] for a, b in net.places(text)]
+    named = ["".join(pieces[i] for i in range(len(words)) if words[i] == k) for k in range(int(words.max()) + 1)]
+    assert "shortcoming" in named  # one player of two pieces
+    assert words[0] == words[-1] == -1
+    without = vectors.clone()
+    without[0, words == named.index("dull")] = 0
+    with torch.no_grad():
+        fall = net(vectors)[0, 0] - net(without)[0, 0]
+    assert e.values[0, named.index("dull")] == pytest.approx(float(fall), abs=1e-4)
+
+
+def test_without_transformers_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(Unsupported, match=r'pip install "pellucid\[text\]"'):
+        data.sentences_minilm()
+
+
 # ---------------------------------------------------------------- the archive
 
 

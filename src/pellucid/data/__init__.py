@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pellucid.data.shapes import SPRITE_LATENTS, render_sprites, sprite_latents, sprites
     from pellucid.data.surfaces import gratings, gratings_cnn, textures, textures_cnn
     from pellucid.data.tags import tagged_digits
+    from pellucid.data.transformer import sentences_minilm
 
 __all__ = [
     "FACE_ATTRIBUTES",
@@ -46,6 +47,7 @@ __all__ = [
     "render_sprites",
     "robust_digits_cnn",
     "sentences_bilstm",
+    "sentences_minilm",
     "signals",
     "signals_cnn",
     "sprite_latents",
@@ -78,6 +80,7 @@ _HOME = {
     "render_sprites": "shapes",
     "robust_digits_cnn": "hardened",
     "sentences_bilstm": "readers",
+    "sentences_minilm": "transformer",
     "signals": "series",
     "signals_cnn": "networks",
     "sprite_latents": "shapes",
