@@ -5,10 +5,23 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+import pellucid
+from pellucid import data, spaces
 from pellucid.core.errors import BadInput
 from pellucid.experiments.findings import FAILS, HOLDS, OPEN
-from pellucid.experiments.semantic import charts, running, tiles, writing
+from pellucid.experiments.semantic import (
+    charts,
+    frequencies,
+    latents,
+    running,
+    spectra,
+    sprites,
+    textures,
+    tiles,
+    writing,
+)
 from pellucid.experiments.semantic.blocks import Bars, Gallery, Lines, Result, Section, Series, Strip, Table, Text
 from pellucid.experiments.semantic.claims import Hypothesis, Trial, decided
 from pellucid.experiments.semantic.settings import EXPERIMENTS, Settings
@@ -136,13 +149,13 @@ def test_flags_of_another_benchmark_are_refused(command_line, tmp_path, monkeypa
     assert "--orders belongs to benchmark semantic" in err
 
 
-def test_sprites_run_resume_and_write(tmp_path, command_line):
+def test_sprites_run_resume_and_write(tmp_path, command_line, monkeypatch):
+    monkeypatch.setattr(sprites, "BACKGROUND", 60)
     settings = Settings(("sprites",), examples=12, steps=3, orders=2)
     (result,) = running.run(settings, tmp_path / "store")
     exact = dict(zip(result.tables[0].frame.factor, result.tables[0].frame["exact codec"], strict=True))
     assert exact["pos_x"] == 0
     assert exact["pos_y"] > 0.2
-    said = []
     flags = "--experiment sprites --examples 12 --steps 3 --orders 2"
     code, out, err = command_line(f"benchmark semantic {flags} --out {tmp_path / 'made'} --store {tmp_path / 'store'}")
     assert code == 0, err
@@ -150,6 +163,101 @@ def test_sprites_run_resume_and_write(tmp_path, command_line):
     assert "pos_x exactly 0" in out
     folder = tmp_path / "made" / "semantic-sprites"
     assert {path.name for path in folder.iterdir()} == set(writing.files(result))
-    (again,) = running.run(settings, tmp_path / "store", None, said.append)
-    assert [c.reason for c in again.claims] == [c.reason for c in result.claims]
-    assert said[0].startswith("sprites: 0 pieces made")
+    for line in result.headline:
+        assert line in out  # read back, and the same
+
+
+# ---------------------------------------------------------------- parts of experiments
+
+
+def test_the_hole_rule_knows_a_ring_from_a_gap():
+    ring = torch.zeros(1, 32, 32)
+    ring[0, 10:20, 10:20] = 1
+    ring[0, 13:17, 13:17] = 0
+    gap, diagonal = ring.clone(), ring.clone()
+    gap[0, 17:20, 14] = 0  # open to the border
+    diagonal[0, 12, 12] = diagonal[0, 11, 11] = diagonal[0, 10, 10] = 0  # corners touch: no way along the axes
+    said = latents.hole_rule(torch.stack([ring, gap, diagonal, 0.4 * ring, torch.zeros(1, 32, 32)]))
+    assert said.tolist() == [[0, 1], [1, 0], [0, 1], [1, 0], [1, 0]]
+
+
+def test_thickness_slant_and_width_of_known_strokes():
+    upright, wide, slanted = (torch.zeros(1, 32, 32) for _ in range(3))
+    upright[0, 4:28, 14:16] = 1
+    wide[0, 4:28, 12:18] = 1
+    for row in range(4, 28):
+        slanted[0, row, 26 - row // 2 : 28 - row // 2] = 1
+    found = latents._factors(torch.stack([upright, wide, slanted]), torch.tensor([1, 1, 1]))
+    digit, thickness, slant, width = found.T
+    assert digit.tolist() == [1, 1, 1]
+    np.testing.assert_allclose(thickness[:2], [2 * 48 / 52, 2 * 144 / 60])  # twice the area by the outline
+    assert slant[:2].abs().max() < 1e-9
+    assert slant[2] == pytest.approx(-0.5, abs=0.05)
+    assert width[1] > 2 * width[0]
+
+
+def test_rings_keep_sums_and_lie_where_their_frequencies_are():
+    labels, radius, names = spectra.players(spaces.fourier(), 28)
+    assert len(names) == 394 == labels.max() + 1
+    assert radius[labels[0, 0]] == 0
+    assert radius[labels[0, 7]] == pytest.approx(0.25)
+    assert radius[labels[14, 14]] == pytest.approx(0.5**0.5)
+    values = np.random.default_rng(0).normal(size=(3, 394))
+    middle, sums = spectra.rings(values, radius, 14)
+    np.testing.assert_allclose(sums.sum(1), values.sum(1))
+    lone = np.zeros((1, 394))
+    lone[0, labels[0, 7]] = 1  # a quarter cycle a pixel: the fifth of 14 rings up to .7071
+    assert spectra.rings(lone, radius, 14)[1].nonzero()[1].tolist() == [4]
+    assert middle[4] == pytest.approx(0.7071 * 4.5 / 14, abs=1e-4)
+
+
+def subject(name):
+    """Texture pieces or gratings before a network that says which corner is brightest."""
+    rows = data.textures("test", 12) if name == "surfaces" else data.gratings("test", 12)
+    net = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten()).eval()
+    return textures.Subject(name, net, pellucid.wrap(net), rows, rows.x)
+
+
+def test_the_true_ring_of_a_grating_is_named_by_its_frequency():
+    s = subject("gratings")
+    waves = textures.Subject(s.name, s.net, s.model, s.rows[s.rows.y < 5], s.background)
+    _, radius, names = spectra.players(spectra.bands(25), 64)
+    for ring, frequency in zip(textures._truth(waves, radius), waves.rows.truth["frequency"], strict=True):
+        low, high = map(float, names[ring].split(" to "))
+        assert low - 1e-3 <= float(frequency.norm()) <= high + 1e-3
+
+
+def test_what_is_kept_of_a_surface(monkeypatch):
+    seen = []
+    s = subject("surfaces")
+    monkeypatch.setattr(s.net, "forward", lambda x: seen.append(x) or torch.zeros(len(x), 3))
+    monkeypatch.setattr(type(s.net), "__call__", lambda self, x: self.forward(x))
+    bench = type("Bench", (), {"settings": Settings()})()
+    kept = textures._behaviour(bench, s)
+    whole, coarse, fine, mixed = seen
+    assert set(kept) == {
+        "as they are",
+        "coarse frequencies only",
+        "fine frequencies only",
+        "blocks of 16 x 16 shuffled",
+    }
+    np.testing.assert_allclose(coarse + fine - whole.mean((2, 3), keepdim=True), whole, atol=1e-5)
+    np.testing.assert_allclose(coarse.mean((2, 3)), whole.mean((2, 3)), atol=1e-6)
+    np.testing.assert_array_equal(mixed.flatten(1).sort(1).values, whole.flatten(1).sort(1).values)
+    assert not torch.equal(mixed, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["frequencies", "textures", "latents"])
+def test_an_experiment_runs_and_resumes(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(frequencies, "robust_digits_cnn", lambda progress=None: data.digits_cnn(seed=0))
+    monkeypatch.setattr(spectra, "REPEATS", 2)
+    settings, said = Settings((name,), examples=12, steps=5, orders=2), []
+    (first,) = running.run(settings, tmp_path)
+    (again,) = running.run(settings, tmp_path, None, said.append)
+    assert said[0].startswith(f"{name}: 0 pieces made")
+    assert [c.reason for c in first.claims] == [c.reason for c in again.claims]
+    for one, other in zip(first.tables, again.tables, strict=True):
+        pd.testing.assert_frame_equal(one.frame, other.frame)
+    page = writing.page(first, "pellucid benchmark")
+    assert page.count("<img") > 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 import pellucid
 from pellucid import __version__, generative
@@ -21,6 +22,7 @@ from pellucid.core.explanation import Explanation
 from pellucid.experiments.semantic.settings import Settings
 from pellucid.generative.fit import Fitted
 from pellucid.generative.learner import Recipe
+from pellucid.generative.quality import Coding
 from pellucid.run.store import Store
 
 Array = np.ndarray[Any, Any]
@@ -90,6 +92,16 @@ class Bench:
         """``generative.fit`` with its checkpoints in the store, for all settings that train alike."""
         run = Run(store=self.models, progress=self.progress)
         return generative.fit(recipe, x, y, seed=self.settings.seed, run=run, **how)
+
+    def separate(self, model: Coding, x: Tensor, factors: Tensor, names: Sequence[str]) -> tuple[float, float]:
+        """DCI disentanglement of a model's codes, and of principal components."""
+
+        def make() -> list[float]:
+            found = generative.dci(model, x, factors, names)
+            return [found.disentanglement, found.control[0]]
+
+        own, control = self.piece("dci", make)
+        return own, control
 
     def _key(self, name: str) -> str:
         return "-".join([name, *self.marks])

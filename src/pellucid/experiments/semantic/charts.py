@@ -63,7 +63,7 @@ def drawing(block: Lines) -> Drawing:
     return Drawing(
         tuple(curves),
         tuple((at(float(x)), numerals.figure(float(x), 2)) for x in steps),
-        tuple(Tick(_y(axis, _value(axis, tick)), tick.text) for tick in figures.ticks(axis, 5)),
+        tuple(Tick(_y(axis, float(y)), numerals.figure(float(y), 2)) for y in _round(axis.low, axis.high)),
         _y(axis, 0.0) if axis.low <= 0 <= axis.high else None,
         tuple((at(x), text) for x, text in block.marks),
     )
@@ -111,8 +111,3 @@ def _round(low: float, high: float) -> Array:
 
 def _y(axis: Axis, value: float) -> float:
     return round(HEIGHT * (1 - axis.at(value) / 100), 1)
-
-
-def _value(axis: Axis, tick: Tick) -> float:
-    """The value of a tick, whose place was made for a panel of another height."""
-    return axis.low + (1 - tick.y / figures.PANEL_HEIGHT) * (axis.high - axis.low)

@@ -60,10 +60,10 @@ def run(bench: Bench) -> Result:
     return Result(
         "frequencies",
         "Which frequencies two readers of digits rest on",
-        "demijolla2020 finds that a network trained against attacks is less sensitive to high frequencies, and "
-        "that the mistakes of the other on attacked pictures come from these. There: CIFAR-10, two ResNet-50. "
-        "Here: 28 x 28 MNIST digits and a small convolutional network, trained once plainly and once on its own "
-        "worst cases.",
+        "De Mijolla et al. (2020) find that a network trained against attacks is less sensitive to high "
+        "frequencies, and that the mistakes of the other on attacked pictures come from these. There: CIFAR-10, "
+        "two ResNet-50. Here: 28 x 28 MNIST digits and a small convolutional network, trained once plainly and "
+        "once on its own worst cases.",
         _headline(values, high, power),
         claims,
         (

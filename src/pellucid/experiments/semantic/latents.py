@@ -94,7 +94,7 @@ def run(bench: Bench) -> Result:
         (
             Section("Globally and for single digits", _values(s, overall, singles, chosen, y)),
             Section("Traversals and pixel maps", _pictures(bench, s, chosen, y)),
-            Section("How good the trained model is", _quality(s)),
+            Section("How good the trained model is", _quality(bench, s)),
             Section("Who has a hole", _holes(s)),
             Section("Tests", (Table("tests", tests, "Every comparison behind the claims."),)),
         ),
@@ -288,20 +288,20 @@ def _pixels(
     )
 
 
-def _quality(s: Setup) -> tuple[Block, ...]:
+def _quality(bench: Bench, s: Setup) -> tuple[Block, ...]:
     back = generative.reconstruction(s.vae, s.background, s.x)
     with torch.no_grad():
         alike = (hole_rule(s.vae.reconstruct(s.background)) == hole_rule(s.background)).all(1).double().mean()
     agreed = _agreement(s)
     every, digits = torch.cat([s.x, s.background]), torch.cat([s.digits, s.background_digits])
-    forests = generative.dci(s.vae, every, _factors(every, digits), FACTORS)
+    forests = bench.separate(s.vae, every, _factors(every, digits), FACTORS)
     truth = hole_rule(s.background)[:, 1].mean()
     rows = [
         ("squared error of a pixel", back.error, back.control, "mean picture"),
         ("mutual information gap", s.told.mig, s.told.control, "as many principal components"),
         ("the same", s.told.mig, s.told.chance, "rows shuffled"),
         *((f"of that: {name}", gap, None, "") for name, gap in s.told.gaps.items()),
-        ("DCI disentanglement", forests.disentanglement, forests.control[0], "as many principal components"),
+        ("DCI disentanglement", forests[0], forests[1], "as many principal components"),
         ("digits read rightly by the category", agreed["category"], agreed["k-means"], "k-means on pixels"),
         (
             "same answer of the rule at the reconstruction",

@@ -15,7 +15,7 @@ from pellucid.experiments.semantic.bench import Bench
 from pellucid.experiments.semantic.blocks import Block, Gallery, Strip, Table, Text
 from pellucid.experiments.semantic.spectra import BINS, COARSE
 
-PHOTOS, ORDERS = 6, 20
+PHOTOS, ORDERS = 4, 10
 
 
 def blocks(bench: Bench) -> tuple[Block, ...]:
@@ -31,7 +31,7 @@ def blocks(bench: Bench) -> tuple[Block, ...]:
         others = torch.cat([photos.x[:row], photos.x[row + 1 :]])
         says = _says(bench, row, model, x)
         pairs = min(ORDERS, bench.orders(ORDERS))
-        values = spectra.repeated(bench, f"photo-{row}", model, x, says, others, space, pairs)
+        values = spectra.repeated(bench, f"photo-{row}-{pairs}", model, x, says, others, space, pairs)
         e = _pixels(bench, row, model, x, says)
         over, under = spectra.mean(values[:, fine].sum(1)), spectra.mean(values[:, ~fine].sum(1))
         rows.append(

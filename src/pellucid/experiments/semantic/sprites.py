@@ -90,7 +90,7 @@ def run(bench: Bench) -> Result:
         (
             Section("Globally", _globally(codecs)),
             Section("One sprite", _locally(bench, codecs, x[chosen[:1]], background)),
-            Section("How good the trained model is", _quality(fitted, vae, told, test, train, codecs)),
+            Section("How good the trained model is", _quality(bench, fitted, vae, told, test, train, codecs)),
             Section("Tests", (Table("tests", tests, "Every comparison behind the claims."),)),
         ),
         _facts(rows, fitted.steps),
@@ -303,6 +303,7 @@ def _locally(bench: Bench, codecs: Sequence[Codec], here: Tensor, background: Te
 
 
 def _quality(
+    bench: Bench,
     fitted: Fitted,
     vae: VAE,
     told: Disentanglement,
@@ -311,7 +312,7 @@ def _quality(
     codecs: Sequence[Codec],
 ) -> tuple[Text | Table, ...]:
     back = generative.reconstruction(vae, test.x, train)
-    forests = generative.dci(vae, test.x, _factors(test), FACTORS)
+    forests = bench.separate(vae, test.x, _factors(test), FACTORS)
     frame = [
         {
             "measure": "squared error of a pixel",
@@ -332,8 +333,8 @@ def _quality(
         ),
         {
             "measure": "DCI disentanglement",
-            "β-TCVAE": forests.disentanglement,
-            "control": forests.control[0],
+            "β-TCVAE": forests[0],
+            "control": forests[1],
             "which": "ten principal components",
         },
         {
