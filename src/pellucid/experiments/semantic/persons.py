@@ -95,8 +95,10 @@ def _errors(e: Explanation) -> Array | None:
 
 
 def _chosen(world: World) -> int:
-    """The first person who smiles and has dark skin: invited for one, held back for the other."""
-    columns = [FACE_ATTRIBUTES.index(name) for name in ("smiling", HIDDEN)]
+    """The first person who smiles and has dark skin, invited for one and held back for the other; of the control, who
+    has what it looks for."""
+    wanted = (CONTROL,) if world.output == CONTROL else ("smiling", HIDDEN)
+    columns = [FACE_ATTRIBUTES.index(name) for name in wanted]
     found = torch.nonzero(world.attributes[:, columns].all(1)).reshape(-1)
     return int(found[0]) if len(found) else 0
 
