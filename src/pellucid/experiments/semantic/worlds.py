@@ -144,11 +144,9 @@ def judge(bench: Bench) -> Callable[[Tensor], Tensor]:
     return reader
 
 
-def exact(world: World, read: Callable[[Tensor], Tensor]) -> Translator:
+def exact(world: World, flips: Flips) -> Translator:
     """Faces drawn again: without error."""
-    fresh = data.faces(JUDGED, seed=3)
-    change = data.face_translator(world.examples, fresh)
-    return Translator("exact", EXACT, change, generative.flips(change, read, fresh.x, FACE_ATTRIBUTES), None)
+    return Translator("exact", EXACT, data.face_translator(world.examples), flips, None)
 
 
 def learned(bench: Bench, read: Callable[[Tensor], Tensor]) -> Translator:
@@ -242,9 +240,11 @@ def found(bench: Bench) -> Found:
         PAINTED: world(bench, PAINTED, f"correlated, {HIDDEN} painted over", INVITED, PROXIES, HIDDEN),
         CONTROL: world(bench, "control", f"control: a classifier of {CONTROL!r}", CONTROL, 0.0, None),
     }
+    fresh = data.faces(JUDGED, seed=3)
+    flips = generative.flips(data.face_translator(fresh), read, fresh.x, FACE_ATTRIBUTES)
     ways: dict[tuple[str, str], Explained] = {}
     for key, people in made.items():
-        ways[key, "exact"] = explained(bench, people, exact(people, read))
+        ways[key, "exact"] = explained(bench, people, exact(people, flips))
         ways[key, "trained"] = explained(bench, people, trained)
     return Found(made, ways, ways[INDEPENDENT, "exact"].translator, shifted(read), trained)
 
