@@ -220,7 +220,7 @@ def test_why_this_and_not_that(squares):
     assert first.question == f"Why top and not {EVIL}?"
     assert second.question == f"Why {EVIL} and not top?"
     size = float(np.linalg.norm(e.details["perturbation"][0]))
-    told = f"2 of 4 features alone: a change of length {size:.1f}, {size / np.linalg.norm(e.data[0]):.0%}"
+    told = f"2 of 4 features alone: a change of length {size:.1f} ({size / np.linalg.norm(e.data[0]):.0%}"
     assert first.told[0].replace(" %", "%").startswith(told)
     changed = np.asarray(Image.open(io.BytesIO(_bytes(first.changed.src)))).astype(float) / 255
     assert np.allclose(changed, np.clip(e.data[0, 0] + e.details["perturbation"][0, 0], 0, 1), atol=0.01)
@@ -270,7 +270,7 @@ def test_an_unjudged_chapter_opens_with_what_it_is_about(squares):
     _, e = squares
     loose = html.unjudged({"greedy_as": e, "again": e})
     keys = [section.key for section in chapter.chapter(loose, 1).sections]
-    assert keys == ["gallery", "leaderboard", "contradictions", "checks", "contrast", "making"]
+    assert keys == ["gallery", "contrast", "leaderboard", "contradictions", "making"]
     said = replace(loose, about={"unjudged": "Two squares only."})
     made = chapter.chapter(said, 1)
     assert [section.key for section in made.sections] == ["contrast", "gallery", "contradictions", "making"]
@@ -383,7 +383,7 @@ def test_coarse_and_fine_parts_make_the_picture(spectral):
 
 def test_local_stands_beside_global_and_pixels(spectral):
     local, whole, pixels = spectral
-    (loose,) = html.loose([pixels, local, whole])  # the mean over inputs belongs to the inputs it is a mean of
+    (loose,) = html.loose([whole, pixels, local])  # the mean over inputs belongs to the inputs it is a mean of
     (meaning,) = semantic.meanings(loose, "c1")
     assert [s.prediction is None for s in meaning.subjects] == [True, False, False, False, False]
     assert meaning.subjects[0].name == "all 12 inputs"
@@ -399,6 +399,16 @@ def test_local_stands_beside_global_and_pixels(spectral):
     text = page.page([loose])
     assert "NaN" not in Reader(text).text
     assert chapter.chapter(loose, 1).gallery.methods == ("feature_ablation",)  # named features are shown in their part
+
+
+def test_a_set_of_frequencies_is_told_by_name(spectral):
+    local, _, _ = spectral
+    signs = np.array([[1, 0, -1, 0, 0, 0]] * len(local))
+    chosen = replace(local, details={**local.details, "pertinent": signs, "by_row": ["pertinent"]})
+    made = chapter.chapter(html.unjudged({"greedy": chosen}), 1)
+    assert made.meanings == ()
+    case = made.contrasts[0].cases[0]
+    assert (case.present, case.absent) == (local.feature_names[:1], local.feature_names[2:3])
 
 
 def test_coarse_against_fine_has_an_interval_over_inputs(spectral):
@@ -473,7 +483,8 @@ def test_a_global_explanation_of_a_table_is_no_input():
     rule = pellucid.wrap(lambda x: torch.stack([1 - x[:, 0], x[:, 0]], 1), scale="prob")
     whole = pellucid.explain_global(rule, x, (x[:, 0] > 0.5).long(), methods.exact_shapley(removal.marginal(x)))
     made = chapter.chapter(html.unjudged({"whole": whole}), 1)
-    assert next(section.key for section in made.sections) == "leaderboard"  # nothing of single inputs: no gallery
+    keys = [section.key for section in made.sections]
+    assert keys == ["semantic", "leaderboard", "making"]  # nothing of single inputs: no gallery
     assert made.meanings[0].subjects[0].name == "all 30 inputs"
     assert made.belief.lead is None
     text = Reader(page.page([html.unjudged({"whole": whole})])).text

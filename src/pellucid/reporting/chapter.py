@@ -77,13 +77,16 @@ class Chapter:
         lacking = {key for key, part in brought if not part}
         if self.meanings and (self.gallery is None or (self.unjudged and self.repeated)):
             lacking.add("gallery")
+        scored = self.board or self.further or self.places
+        judged = (("leaderboard", scored), ("contradictions", self.contradictions), ("checks", self.trial))
         if self.unjudged:  # a reason on top says it once; elsewhere what is missing says how to get it
-            scored = self.board or self.further or self.places
-            judged = (("leaderboard", scored), ("contradictions", self.contradictions), ("checks", self.trial))
             lacking |= {key for key, part in judged if not part}
+        elif self.contrasts or self.meanings:  # there is something to read: one such hint will do
+            lacking |= {key for key, part in judged[1:] if not part}
         there = [section for section in SECTIONS if section.key not in lacking]
-        if self.unjudged:  # nothing to judge: what the chapter is about comes first
-            there.sort(key=lambda section: section.key not in ("contrast", "semantic"))
+        if not self.trial:  # nothing is judged: what the chapter is about comes first
+            place = ("contrast", "semantic", "gallery") if self.unjudged else ("gallery", "contrast", "semantic")
+            there.sort(key=lambda section: place.index(section.key) if section.key in place else len(place))
         return tuple(Section(section.key, i + 1, section.title) for i, section in enumerate(there))
 
     @property
@@ -140,7 +143,7 @@ def chapter(comparison: Comparison, number: int) -> Chapter:
         tuple((m, display(m)) for m in ranking.columns(comparison)),
         contradictions.contradictions(plain, key),
         trust.trial(comparison, key),
-        contrast.contrasts(plain),
+        contrast.contrasts(comparison),
         meanings,
         features.tables(plain),
         ranking.further(comparison),

@@ -40,10 +40,11 @@ class Case:
 
 @dataclass(frozen=True)
 class Contrast:
-    """A method and what it chose in each input."""
+    """A method and what it chose in each input; ``protects``: what has to be held, not what has to move."""
 
     title: str
     targeted: bool
+    protects: bool
     pictured: bool
     cases: tuple[Case, ...]
 
@@ -55,7 +56,8 @@ def contrasts(comparison: Comparison) -> tuple[Contrast, ...]:
         if e.details.get("pertinent") is not None:
             cases = tuple(_case(comparison, e, row) for row in range(min(len(e), SHOWN)))
             targeted = _objective(e).get("against") is not None
-            found.append(Contrast(display(method), targeted, surfaces.kind(e) == "image", cases))
+            protects = _objective(e).get("criterion") == "irrelevant"
+            found.append(Contrast(display(method), targeted, protects, surfaces.kind(e) == "image", cases))
     return tuple(found)
 
 
@@ -95,9 +97,8 @@ def _told(e: Explanation, row: int, signs: Array, what: str) -> list[str]:
     said = []
     length = _length(e, row)
     if length > 0:
-        share = numerals.percent(length / whole) if (whole := _size(e, e.data[row])) > 0 else numerals.NONE
-        told = f"{numerals.figure(length, 2)}, {share} of the input's own"
-        said.append(f"{size} alone: a change of length {told}, makes it {what}.")
+        told = numerals.figure(length, 2) + _share(e, row, length)
+        said.append(f"{size} alone: a change of length {told} makes it {what}.")
     elif "perturbation" in e.details:
         said.append(f"{size} alone: no change within the model's bounds was found that makes it {what}.")
     radius = e.details.get("radius")
@@ -111,6 +112,14 @@ def _length(e: Explanation, row: int) -> float:
     """The size of the change of the chosen set, in the norm of the method."""
     change = e.details.get("perturbation")
     return 0.0 if change is None else _size(e, change[row])
+
+
+def _share(e: Explanation, row: int, length: float) -> str:
+    """The length of a change beside that of the input, where both are in the same units."""
+    whole = _size(e, e.data[row])
+    return (
+        f" ({numerals.percent(length / whole)} of the input's own)" if whole > 0 and not e.details.get("space") else ""
+    )
 
 
 def _size(e: Explanation, array: Array) -> float:

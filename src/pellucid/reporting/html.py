@@ -66,11 +66,13 @@ def loose(
     each = [explanations] if isinstance(explanations, Explanation) else explanations
     named = each.items() if isinstance(each, Mapping) else [(None, e) for e in each]
     groups: list[dict[str, Explanation]] = []
-    for label, e in named:
+    given = list(named)
+    for _, e in given:
         if not isinstance(e, Explanation):
             raise BadInput(
                 f"report: expected explanations, got {type(e).__name__}; pass what pellucid.explain returned"
             )
+    for label, e in sorted(given, key=lambda entry: surfaces.whole(entry[1])):  # what they are means of comes first
         group = next((g for g in groups if _together(g, e)), None)
         if group is None:
             groups.append(group := {})
@@ -97,10 +99,8 @@ def unjudged(group: Mapping[str, Explanation], scores: Scores | None = None) -> 
 
 def _together(group: Mapping[str, Explanation], e: Explanation) -> bool:
     """Whether it is of the same inputs, or of the same features over all of them."""
-    if any(
-        surfaces.whole(one) != surfaces.whole(e) and semantic.home(one) == semantic.home(e) for one in group.values()
-    ):
-        return surfaces.named(e)
+    if surfaces.whole(e) and surfaces.named(e):
+        return any(semantic.home(one) == semantic.home(e) for one in group.values())
     return _same_inputs(next(iter(group.values())), e)
 
 

@@ -131,6 +131,8 @@ def meanings(comparison: Comparison, anchor: str) -> tuple[Meaning, ...]:
     plain, named = parts(comparison)
     groups: dict[tuple[Any, ...], dict[str, Explanation]] = {}
     for label, e in named.items():
+        if e.details.get("pertinent") is not None:
+            continue  # what was chosen is told by name; ranks have no height
         groups.setdefault(home(e), {})[label] = e
     return tuple(
         _meaning(comparison, plain.explanations, group, f"{anchor}-space-{i + 1}")
@@ -407,8 +409,8 @@ def _covers(*kinds: Mapping[str, Explanation]) -> Sentence | None:
     told = []
     for each, of in zip(kinds, ("one input", "all inputs"), strict=True):
         said = sorted({str(e.details["std_error_covers"]) for e in each.values() if e.details.get("std_error_covers")})
-        told += [f"of {of} {' and '.join(said)}"] if said else []
-    return say("Whiskers are 95 % intervals; they count, {what}.", what=", ".join(told)) if told else None
+        told += [f"{' and '.join(said)} (of {of})"] if said and not said[0].startswith("nothing") else []
+    return say("Whiskers are 95 % intervals that count {what}.", what="; ".join(told)) if told else None
 
 
 # ---------------------------------------------------------------- traversals
