@@ -105,7 +105,7 @@ def test_lines_and_bars_are_drawn_where_the_numbers_are():
     assert end[0] == charts.WIDTH
     assert start[1] == d.zero > end[1]
     by_text = {tick.text: tick.y for tick in d.up}
-    assert by_text["2.0"] == pytest.approx(end[1], abs=0.2)
+    assert by_text["2"] == pytest.approx(end[1], abs=0.2)
     bars = Bars("b", ("f",), (Series("s", np.array([1.0])), Series("t", np.array([-2.0]))))
     (_, _, one), (_, _, two) = charts.columns(bars)
     assert one[0].width == pytest.approx(25)

@@ -62,8 +62,8 @@ def drawing(block: Lines) -> Drawing:
     steps = _round(low, high)
     return Drawing(
         tuple(curves),
-        tuple((at(float(x)), numerals.figure(float(x), 2)) for x in steps),
-        tuple(Tick(_y(axis, float(y)), numerals.figure(float(y), 2)) for y in _round(axis.low, axis.high)),
+        tuple((at(float(x)), _tick(float(x))) for x in steps),
+        tuple(Tick(_y(axis, float(y)), _tick(float(y))) for y in _round(axis.low, axis.high)),
         _y(axis, 0.0) if axis.low <= 0 <= axis.high else None,
         tuple((at(x), text) for x, text in block.marks),
     )
@@ -107,6 +107,10 @@ def _round(low: float, high: float) -> Array:
     step = next(size * part for part in (1.0, 0.5, 0.2, 0.1) if (high - low) / (size * part) >= 4 or part == 0.1)
     found: Array = np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1) * step
     return found
+
+
+def _tick(value: float) -> str:
+    return f"{round(value, 10):g}".replace("-", "−")
 
 
 def _y(axis: Axis, value: float) -> float:

@@ -335,8 +335,8 @@ def _gratings(bench: Bench, s: Subject, found: Array, radius: Array, truth: Arra
             "One grating of each class",
             tuple(strips),
             ("input", "pixels", "frequencies"),
-            "The same integrated gradients in pixels and, without any code of its own, in the Fourier space, where the "
-            "evidence is one pair of points.",
+            "The same integrated gradients in pixels and, without any code of its own, in the Fourier space; each "
+            "map on its own scale.",
         ),
         Table(
             "gratings",
