@@ -430,3 +430,22 @@ def test_what_a_function_raises_comes_through():
 
     with pytest.raises(RuntimeError, match="no data today"):
         pellucid.play(games.FunctionGame(3, value), methods.exact_shapley())
+
+
+def test_what_stops_early_has_asked_about_the_sizes_that_its_budget_would_have_planned():
+    """Else the rare small coalitions come late, and few of them make an error that looks small by chance."""
+    asked: dict[str, list[torch.Tensor]] = {"early": [], "planned": []}
+
+    def logged(name):
+        def value(s):
+            asked[name].append(s.sum(1))
+            return s.double() @ torch.arange(12.0, dtype=torch.float64) + s[:, 0] * s[:, 5]
+
+        return games.FunctionGame(12, value)
+
+    early = pellucid.play(logged("early"), methods.kernel_shap(3000, tolerance=10.0))
+    pellucid.play(logged("planned"), methods.kernel_shap(early.cost["coalitions"]))
+    counts = {name: torch.cat(sizes).bincount(minlength=13).tolist() for name, sizes in asked.items()}
+    assert counts["early"] == counts["planned"]
+    assert early.cost["coalitions"] < 600
+    assert counts["early"][1] == 12

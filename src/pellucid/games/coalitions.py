@@ -91,6 +91,27 @@ def draw(
     return side.gather(1, order.unsqueeze(-1).expand_as(side)), place.gather(1, order)
 
 
+def in_stages(n: int, size: Tensor, ends: range, share: str) -> Tensor:
+    """An order (B, m) of pairs of these sizes (B, m) in which the first ends[k] are spread over the sizes as ``plan``
+    spreads them, for every k; those of one size keep their order."""
+    stage = torch.zeros_like(size)
+    for each, planned in enumerate(_planned(n, ends, share), start=1):
+        mine = size == each
+        rank = (mine.cumsum(1) - 1).clamp_min(0)
+        stage = torch.where(mine, torch.searchsorted(planned, rank, right=True), stage)
+    return stage.argsort(dim=1, stable=True)
+
+
+@functools.lru_cache(maxsize=4)
+def _planned(n: int, ends: range, share: str) -> Tensor:
+    """How many pairs of each size, from 1 up, are drawn at every end: (sizes, ends)."""
+    planned = torch.zeros(n // 2, len(ends), dtype=torch.long)
+    for stage, end in enumerate(ends):
+        for stratum in plan(n, end, share):
+            planned[stratum.size - 1, stage] = stratum.drawn
+    return planned.cummax(1).values  # rounding may take one back
+
+
 def _subsets(stratum: Stratum, n: int, seed: int, first_row: int, rows: int, stream: str) -> Tensor:
     """Distinct subsets of one size for each row, (B, drawn, n) bool; of size n / 2 only those that hold player 0."""
     half = 2 * stratum.size == n

@@ -177,6 +177,16 @@ class Kernel(Drawn):
     tolerance: float | None = None
     name: str = "kernel_shap"
 
+    def pairs(self, board: Board) -> tuple[Tensor, Tensor]:
+        """The planned pairs; where the work may stop early, so ordered that after every chunk the sizes valued are
+        those that a budget of so many would have planned."""
+        side, size = super().pairs(board)
+        if self.tolerance is None or size.shape[1] == 0:
+            return side, size
+        chunk = COALITIONS_PER_CHUNK // 2
+        order = coalitions.in_stages(board.n, size, range(chunk, size.shape[1] + chunk, chunk), self.share)
+        return side.gather(1, order.unsqueeze(-1).expand_as(side)), size.gather(1, order)
+
     def settled(self, state: Any) -> bool:
         """Whether every standard error is under the tolerance."""
         if self.tolerance is None or isinstance(state, Sums):
