@@ -26,7 +26,9 @@ from pellucid.core.errors import Unsupported
 
 TITLE = "Why this prediction, and which explanation to believe"
 CHAPTERS = (photos, closely, digits, contrast, frequencies, causes, forest, network)
-"""The chapters of the page, in order; the longest first, so that none of two processes waits for it at the end."""
+"""The chapters of the page, in order."""
+LONG = (photos, closely, digits, frequencies)
+"""Those that are begun first, the longest before the others, so that no process waits for one at the end."""
 OFTEN = 0.2
 """Seconds between two words of progress from another process."""
 
@@ -93,7 +95,8 @@ def _side_by_side(chapters: Sequence[Chapter], settings: Settings, workers: int,
     """Chapters in processes of their own, ``workers`` at a time and one thread each: small networks gain little from
     a second thread, and everything from a second process. Results come back through pipes."""
     context = multiprocessing.get_context("fork")
-    waiting, found = list(enumerate(chapters)), dict[int, Made]()
+    found = dict[int, Made]()
+    waiting = sorted(enumerate(chapters), key=lambda one: LONG.index(one[1]) if one[1] in LONG else len(LONG))
     running: dict[Connection, tuple[int, Any]] = {}
     try:
         while waiting or running:

@@ -18,7 +18,7 @@ from pellucid.traversing import traverse
 LOOKED_AT = 3
 """Inputs beside the mean over all of them."""
 BANDS = 10
-ORDERS = 24
+ORDERS = 18
 """Orders of the bands for each photo that is looked at, in reversed pairs: errors of a few percent."""
 SIZES = tuple(4 * scale**2 for scale in range(5, 11))
 """White pixels of a sprite at each scale: the classes of the rule."""
@@ -46,7 +46,8 @@ def frequencies(settings: Settings, progress: Progress | None) -> Comparison | N
         "No verdict: pixels say where in the picture a model looks, frequencies say whether it reads coarse shape or "
         f"fine texture. {len(each)} photos and a small budget; the whiskers say how little that settles."
     )
-    about = {"title": "Coarse shape or fine texture", "unjudged": why, "command": settings.command}
+    less = f"{BANDS} bands and {ORDERS * (BANDS - 1) + 2} coalitions a photo, {4 * BANDS} where all are explained together"
+    about = {"title": "Coarse shape or fine texture", "unjudged": why, "command": settings.command, "reduced": less}
     return shown(model, close, found, about)
 
 

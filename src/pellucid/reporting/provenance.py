@@ -51,6 +51,7 @@ def provenance(comparison: Comparison) -> Provenance:
     facts: list[tuple[str, str]] = [("Model", _model(comparison)), ("Data", str(about.get("data", "")) or _data(first))]
     if first is not None:
         facts.append(("Explained", _target(first)))
+    facts.append(("Made smaller", str(about.get("reduced", ""))))
     facts.append(("Seed", str(about.get("seed", ", ".join(map(str, sorted(seeds)))))))
     facts.append(("Versions", ", ".join(f"{name} {version}" for name, version in versions.items())))
     if comparison.scores.cost:
