@@ -29,7 +29,7 @@ from pellucid.metrics.statistics import rank_correlation
 from pellucid.reporting import numerals
 from pellucid.spaces.decoder import Decoder
 
-ROWS, STEPS, ORDERS, COPIES = 300, 6000, 500, 8
+ROWS, STEPS, ORDERS, COPIES = 300, 6000, 100, 8
 HOLE = 0.5
 FACTORS = ("digit", "thickness", "slant", "width")
 FIGURE = "demijolla2020, Section 3.4 and Figure 5b"
@@ -246,7 +246,7 @@ def _pictures(bench: Bench, s: Setup, chosen: tuple[int, ...], y: Tensor) -> tup
     maps, found = [], []
     for row in chosen:
         here, says, seed = s.x[row : row + 1], int(y[row]), bench.settings.seed
-        patches = methods.permutation_shapley(2000, removal=removal.marginal(s.background, draws=1))
+        patches = methods.permutation_shapley(800, removal=removal.marginal(s.background, draws=1))
         each = {
             "occlusion, 4 x 4": (methods.occlusion(window=4, stride=2), None),
             "Shapley values, 4 x 4 patches": (patches, pellucid.players.grid(8)),

@@ -172,7 +172,7 @@ def _hypotheses(codecs: Sequence[Codec]) -> list[Hypothesis]:
                 RULE,
                 (
                     Trial("position-y - the next", low["pos_y"] - _next(low)),
-                    Trial("- scale", -low["scale"]),
+                    Trial("the scale, with its sign turned", -low["scale"]),
                 ),
             )
         )
@@ -228,7 +228,7 @@ def _globally(codecs: Sequence[Codec]) -> tuple[Text | Bars | Table, ...]:
     ]
     bars = [
         Bars(
-            f"Global values, {codec.label}",
+            f"Values, {codec.label}",
             codec.names,
             (
                 Series("global", np.asarray(codec.overall.values)[0], np.asarray(codec.overall.std_error)[0]),
