@@ -124,7 +124,8 @@ def _text(s: Settings) -> dict[str, str]:
         ),
         "Background": (
             "Of EG and Anchor: 100 training sentences of as many words or more, cut. Anchor replaces words not held "
-            "with those of one of these sentences; like the paper, only its first word is judged."
+            "with those of one of these sentences; like the paper, only its first word is judged. No method takes "
+            "random words for absence, but those of EG's sentences are the nearest to them."
         ),
         "Keywords": (
             "Words that people scored one by one, without the sentence, as good (bad) in the lexicon of hutto2014, "
@@ -143,8 +144,8 @@ def _photos(s: Settings) -> dict[str, str]:
     return {
         "Model": "EfficientNet-Lite0 (pellucid.data.efficientnet), not the paper's ResNet: compare ranks, not areas.",
         "Reduced": (
-            "Every ranking is read on 7 x 7 cells of 32 x 32 pixels; Greedy-AS, Banzhaf, SHAP and LOO are asked about "
-            "cells, the others about pixels. Greedy is left out."
+            "Photos of 168 x 168 pixels. Every ranking is read on 7 x 7 cells; Greedy-AS, Banzhaf, SHAP and LOO are "
+            "asked about cells, the others about pixels. Greedy is left out."
         ),
         "Greedy-AS": _greedy_as(s, "8 steps") + " A tenth of the cells are added at a time.",
         "Radii of scores": _radii(s, "15 steps"),

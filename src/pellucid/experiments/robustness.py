@@ -82,7 +82,7 @@ def estimate(settings: Settings, todo: Sequence[Piece]) -> float:
     return sum(_seconds(settings, piece) for piece in todo)
 
 
-_PACE = {"text": (0.0015, 0.1, 0.4), "photos": (0.6, 1.9, 8.0)}
+_PACE = {"text": (0.0015, 0.1, 0.4), "photos": (0.3, 1.0, 4.0)}
 """Seconds that a radius takes in a search and in a score, and any explanation that searches for none."""
 
 

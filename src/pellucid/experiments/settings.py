@@ -18,8 +18,8 @@ HOW = ("examples", "few", "ablation", "released", "methods", "workers")
 
 @dataclass(frozen=True)
 class Settings:
-    """What the benchmark computes; the defaults take about three hours on two cores for 100 digits, half an hour on
-    one for 50 sentences or 4 photos.
+    """What the benchmark computes; the defaults take about three hours on two cores for 100 digits, a quarter
+    of an hour on one for 50 sentences or 4 photos.
 
     ``rows``: which data, digits, text (sentences) or photos; the other defaults depend on it. ``examples``: how many
     held-out rows (None: 100 digits, 50 sentences, 4 photos); ``seed``: of every draw; ``subsets``: random sets in each
