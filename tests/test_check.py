@@ -299,3 +299,10 @@ def test_what_a_call_costs_of_itself_is_not_charged_to_each_row():
     report = pellucid.check(slow_to_start, torch.rand(6, 3), ["feature_ablation"])
     assert report.cost["forward_seconds"] < 0.005 / 100  # of calls of 2,048 rows, not of 4
     assert "digits of a small network" in str(report)
+
+
+def test_a_slow_machine_does_not_stop_the_check(monkeypatch):
+    monkeypatch.setattr("pellucid.checking.SECONDS", -1.0)  # time is up at the first look, also while a method sets up
+    found = line(pellucid.check(net(), X), "linear_shap")
+    assert found["tried"] == "in part"
+    assert "costs at least this much" in found["why"]

@@ -489,6 +489,8 @@ def test_a_global_explanation_of_a_table_is_no_input():
     assert made.belief.lead is None
     text = Reader(page.page([html.unjudged({"whole": whole})])).text
     assert "exactly nothing on x1 and x2" in text
+    flat = replace(whole, outputs=whole.base_values, residual=np.ones(1))  # nothing to be relative to
+    assert repr(flat) == "Explanation(exact_shapley, 1 rows, values (1, 3))"
 
 
 def test_semantic_chapters_of_the_demonstration_show_what_they_must(monkeypatch):

@@ -261,20 +261,20 @@ def _tried(method: Method, question: Question, notes: str) -> Trial:
     share, result = 1.0, None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        method = method.prepared(asked)
         state: Any = None
-        count = method.chunks(asked)
-        for index in range(count):
-            try:
+        done = count = 0
+        try:
+            method = method.prepared(asked)
+            count = method.chunks(asked)
+            for index in range(count):
                 part: Any = method.chunk(asked, index)
-            except Enough as stop:
-                share = (index + stop.share) / count
-                break
-            state = part if state is None else state.merge(part)
-            if method.settled(state):
-                break
-        else:
-            result = method.result(asked, state)
+                state, done = part if state is None else state.merge(part), index + 1
+                if method.settled(state):
+                    break
+            else:
+                result = method.result(asked, state)
+        except Enough as stop:
+            share = (done + stop.share) / count if count else 0.0
     said = [
         notes,
         "" if share else "costs at least this much",

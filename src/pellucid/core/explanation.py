@@ -90,7 +90,8 @@ class Explanation:
 
     def __repr__(self) -> str:
         residual = self.residual_relative
-        note = "" if residual is None else f", residual {float(np.nanmax(residual)):.1e} relative"
+        known = residual is not None and bool(np.isfinite(residual).any())
+        note = f", residual {float(np.nanmax(residual)):.1e} relative" if residual is not None and known else ""
         return f"Explanation({self.method['name']}, {len(self)} rows, values {self.values.shape}{note})"
 
     @property
