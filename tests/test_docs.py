@@ -14,6 +14,7 @@ PAGES = [
     "docs/tables.md",
     "docs/time-series.md",
     "docs/texture-or-shape.md",
+    "docs/audit-a-face-classifier.md",
     "docs/where-methods-fail.md",
     "docs/add-a-method.md",
 ]

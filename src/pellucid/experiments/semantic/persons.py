@@ -27,6 +27,9 @@ from pellucid.experiments.semantic.worlds import (
 )
 from pellucid.reporting import numerals
 
+MOST = 10
+"""Reasons that are listed."""
+
 
 def locally(bench: Bench, found: Found) -> tuple[Block, ...]:
     """One person's values through each translator, pixel maps and traversals."""
@@ -154,6 +157,11 @@ def quality(found: Found) -> tuple[Block, ...]:
             "face, found by least squares. The exact translator shows that the reader itself does not err."
         ),
         Table("quality", pd.DataFrame(rows), "Translators by their flips."),
+        *(
+            [Text(f"The trained one: {'; '.join(found.trained.flips.reasons[:MOST])}.")]
+            if found.trained.flips.reasons
+            else []
+        ),
         Table("flips", pd.concat(matrices, ignore_index=True), shown=False),
         Gallery(
             "What the translators make of a face",
