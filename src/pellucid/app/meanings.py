@@ -46,7 +46,9 @@ def frequencies(settings: Settings, progress: Progress | None) -> Comparison | N
         "No verdict: pixels say where in the picture a model looks, frequencies say whether it reads coarse shape or "
         f"fine texture. {len(each)} photos and a small budget; the whiskers say how little that settles."
     )
-    less = f"{BANDS} bands and {ORDERS * (BANDS - 1) + 2} coalitions a photo, {4 * BANDS} where all are explained together"
+    less = (
+        f"{BANDS} bands and {ORDERS * (BANDS - 1) + 2} coalitions a photo, {4 * BANDS} where all are explained together"
+    )
     about = {"title": "Coarse shape or fine texture", "unjudged": why, "command": settings.command, "reduced": less}
     return shown(model, close, found, about)
 
