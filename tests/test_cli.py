@@ -548,9 +548,9 @@ def test_explain_in_a_space(run):
     found = json.loads(out)
     assert found["shape"] == [3, 3]
     assert found["top"][0]["feature"] == "0.000 to 0.236"
-    code, _, err = run(line.replace("fourier", "wavelets"))
+    code, _, err = run(line.replace("fourier", "cosines"))
     assert code == 2
-    assert "space 'wavelets' not found" in " ".join(err.split())
+    assert "space 'cosines' not found" in " ".join(err.split())
 
 
 def test_json_is_all_of_stdout_and_has_no_nan(run):

@@ -32,6 +32,7 @@ from pellucid.reporting import (
     sentences,
     spectrum,
     surfaces,
+    telling,
 )
 
 EVIL = "<script>alert(1)</script>"
@@ -414,7 +415,7 @@ def test_a_set_of_frequencies_is_told_by_name(spectral):
 def test_coarse_against_fine_has_an_interval_over_inputs(spectral):
     _, whole, _ = spectral
     each = whole.details["local"]["values"]
-    told = sentences.plain(semantic._parting(whole))
+    told = sentences.plain(telling.parting(whole))
     count, _ = spectrum.split(spectrum.rings(whole, each.mean(0), None))
     coarse = each[:, :count].sum(1)
     mean, low, high = numerals.estimate(*figures.paired_interval(coarse))

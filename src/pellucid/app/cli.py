@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pellucid import __version__
-from pellucid.app import arguments, loading, summaries
+from pellucid.app import arguments, benchmarks, loading, summaries
 from pellucid.app.console import Console, jsonable
 from pellucid.app.flags import From, expand
 from pellucid.app.outputs import Outputs
@@ -278,63 +278,12 @@ def benchmark(
         raise BadInput(f"--{next(iter(foreign)).replace('_', '-')} belongs to benchmark {other}, not to {name}")
     place = Path(name) if out is None else out
     if name == "robustness":
-        _robustness(console, settings, place, store)
+        benchmarks.robustness(console, settings, place, store, _command())
     else:
-        _semantic(console, shared | semantic, place, store)
+        benchmarks.semantic(console, shared | semantic, place, store, _command())
 
 
 BENCHMARKS = ("robustness", "semantic")
-
-
-def _robustness(console: Console, settings: dict[str, Any], out: Path, store: Path | None) -> None:
-    from pellucid.experiments.settings import Settings
-
-    chosen = Settings(**settings)
-    fresh = not out.exists()
-    outputs = Outputs(out) if fresh else None  # the place is checked before hours of work
-    from pellucid.experiments import robustness, writing
-
-    if outputs is not None:
-        out.mkdir()
-    outputs = Outputs(*(out / file for file in writing.files(chosen)))
-    found = robustness.run(chosen, store or out / "store", console.progress, console.note)
-    with outputs.staged() as places:
-        writing.write(found, _command(), {path.name: path for path in places if path is not None})
-    said = writing.said(found)
-    console.result(
-        {"files": [str(path) for path in outputs.targets], **said},
-        *said["headline"],
-        *(f"{claim['outcome']}: {claim['claim']} ({claim['reason']})" for claim in said["claims"]),
-        *(summaries.wrote(str(path)) for path in outputs.targets),
-    )
-
-
-def _semantic(console: Console, settings: dict[str, Any], out: Path, store: Path | None) -> None:
-    """A folder OUT/semantic-EXPERIMENT for each, written as soon as it is done."""
-    from pellucid.experiments.semantic.settings import Settings
-
-    chosen = Settings(**settings)
-    if not out.exists():
-        Outputs(out)  # the place is checked before the work
-        out.mkdir()
-    from pellucid.experiments.semantic import running, writing
-
-    told: dict[str, Any] = {}
-    lines: list[str] = []
-    for result in running.run(chosen, store or out / "store", console.progress, console.note):
-        folder = out / f"semantic-{result.name}"
-        folder.mkdir(exist_ok=True)
-        outputs = Outputs(*(folder / file for file in writing.files(result)))
-        with outputs.staged() as places:
-            writing.write(result, _command(), {path.name: path for path in places if path is not None})
-        claims = [
-            {"claim": c.text, "source": c.source, "outcome": c.outcome, "reason": c.reason} for c in result.claims
-        ]
-        files = [str(path) for path in outputs.targets]
-        told[result.name] = {"files": files, "headline": list(result.headline), "claims": claims}
-        lines += [*result.headline, *(f"{c['outcome']}: {c['claim']} ({c['reason']})" for c in claims)]
-        lines += [summaries.wrote(file) for file in files]
-    console.result(told, *lines)
 
 
 COMMANDS = (explain, compare, evaluate, check, methods, report, demo, benchmark)

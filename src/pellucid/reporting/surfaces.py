@@ -193,3 +193,15 @@ def _in_order(array: Array, e: Explanation, row: int) -> Array:
     output = shown_output(e, row)
     values = array[row] if output is None else array[row][..., output]
     return np.asarray(values, dtype=np.float64).reshape(-1)
+
+
+def in_order(e: Explanation, row: int) -> tuple[Array, Array | None]:
+    """Every feature's value and standard error (or None) in one row, in the order of the features."""
+    return bars_in_order(e, row), errors_in_order(e, row)
+
+
+def pictured(e: Explanation) -> bool:
+    """Whether the inputs are pictures."""
+    shape = e.data.shape[1:]
+    colours = len(shape) == 3 and (shape[0] in (1, 3) or shape[-1] in (1, 3))
+    return (colours or len(shape) == 2) and min(shape[-2:] if len(shape) == 2 else sorted(shape)[1:]) >= 8
