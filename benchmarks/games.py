@@ -90,7 +90,7 @@ def tabular() -> None:
                     lambda rows=rows: pellucid.explain(net, rows, methods.feature_ablation(), target=0),
                     goal,
                 )
-        for count in (1, 10):
+        for count in (1, 10, 50):
             for (name, options), goal in zip(how.items(), (100, 30), strict=True):
                 rows = x[:count]
                 ratios(

@@ -149,7 +149,7 @@ def photos(settings: Settings, progress: Progress | None) -> Comparison | None:
         methods={
             "saliency": methods.saliency(),
             "input_x_gradient": methods.input_x_gradient(),
-            "integrated_gradients": methods.integrated_gradients(steps=48),
+            "integrated_gradients": methods.integrated_gradients(steps=40),
             "smooth_grad": methods.smooth_grad(samples=8),
             "grad_cam": methods.grad_cam(),
         },
@@ -191,9 +191,9 @@ def closely(settings: Settings, progress: Progress | None) -> Comparison | None:
         "Two photos show how these methods look, not how good they are; the chapters with more inputs judge. Under "
         "attack they get a reduced form of the published score."
     )
-    less = "robustness: one attack of eight steps on sets of three sizes among 49 cells, of three orders, on two photos"
+    less = "robustness: one attack of five steps on sets of three sizes among 49 cells, of three orders, on two photos"
     found = replace(plan.compared(settings, run, {"unjudged": why, "reduced": less}), decided=())
-    attacked = [metric(SETS, grid=7, method=attack.minimum_norm(8)) for metric in ATTACKED]
+    attacked = [metric(SETS, grid=7, method=attack.minimum_norm(5)) for metric in ATTACKED]
     chosen = {label: found.explanations[label] for label in ATTACKED_PHOTOS if label in found.explanations}
     return replace(found, further=(evaluate(plan.model, chosen, attacked, settings.seed, run),))
 
@@ -204,7 +204,7 @@ def digits(settings: Settings, progress: Progress | None) -> Comparison | None:
         return None
     model, examples = _reader(settings, progress)
     typical = data.digits("train", 20, settings.seed).x
-    quick = attack.minimum_norm(10)
+    quick = attack.minimum_norm(6)
     plan = Plan(
         title=f"A digit reader on {len(examples)} handwritten digits",
         model=model,
@@ -228,7 +228,7 @@ def digits(settings: Settings, progress: Progress | None) -> Comparison | None:
         ],
     )
     run = Run(progress=progress, batch_size=128)
-    less = "robustness: one attack of ten steps on sets of two sizes, where a published score takes two attacks on nine"
+    less = "robustness: one attack of six steps on sets of two sizes, where a published score takes two attacks on nine"
     found = plan.compared(settings, run, {"reduced": less})
     ranked = [metric(level, grid=7, fractions=FINE) for level in LEVELS[1:-1] for metric in PAIR]
     return replace(found, further=(evaluate(model, found.explanations, ranked, settings.seed, run),))
