@@ -26,6 +26,7 @@ POOLS = {
     "dilated": lambda: nn.MaxPool2d(2, dilation=2),
     "rounded up": lambda: nn.MaxPool2d(2, ceil_mode=True),
     "wide": lambda: nn.MaxPool2d(5),
+    "many channels": lambda: nn.Sequential(nn.Conv2d(3, 40, 1), nn.MaxPool2d(2)),
     "in a row": lambda: nn.Sequential(nn.MaxPool2d(2), nn.ReLU(), nn.MaxPool2d(2)),
 }
 

@@ -19,7 +19,7 @@ LOOKED_AT = 3
 """Inputs beside the mean over all of them."""
 BANDS = 10
 ORDERS = 12
-"""Orders of the bands for each photo that is looked at, in reversed pairs: errors of a few percent."""
+"""Orders of the bands for each photo that is looked at, in reversed pairs."""
 SIZES = tuple(4 * scale**2 for scale in range(5, 11))
 """White pixels of a sprite at each scale: the classes of the rule."""
 SPRITES, OTHERS = 400, 600
