@@ -45,6 +45,35 @@ def shares(background_rows, rule_of, b=4, **options):
     return here - e.values[:, 0]
 
 
+# ---------------------------------------------------------------- what the model is asked about
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_kept_entry_is_itself_and_an_absent_one_its_stand_in_to_the_last_bit(dtype):
+    seen = []
+
+    def net(z):
+        seen.append(z.clone())
+        return z.sum(1, keepdim=True)
+
+    x = torch.tensor([[0.1, -3e-7, 1e6, 1 / 3, -0.7], [2.0, 1e-30, 0.3, -1e20, 5.0]], dtype=dtype)
+    other = torch.tensor([[1e12, 0.1, -1 / 7, 3e-9, 0.2], [-0.3, 1e9, 1 / 3, 7.0, 1e-4]], dtype=dtype)
+    pellucid.explain(net, x, methods.exact_shapley(removal=removal.marginal(other)), target=0)
+    asked = torch.cat(seen)
+    kept = (asked[:, None] == x).unsqueeze(2)
+    absent = asked[:, None, None] == other
+    assert bool((kept | absent).all(3).any(2).any(1).all())  # each is a row on S and one stand-in elsewhere
+    assert len(torch.unique(asked, dim=0)) == 2 * (2 * 30 + 1) + 2  # some kept, all kept; nobody is one for both rows
+
+
+def test_an_output_that_is_not_finite_is_refused_and_a_huge_one_is_not():
+    x = torch.ones(8, 3)
+    huge = pellucid.explain(lambda z: z[:, :1] * 3e38, x, methods.feature_ablation(), target=0)
+    assert np.allclose(huge.values[:, 0], 3e38)
+    with pytest.raises(BadInput, match="NaN or infinite"):
+        pellucid.explain(lambda z: 1 / z[:, :1], x, methods.feature_ablation(), target=0)
+
+
 # ---------------------------------------------------------------- a fixed value
 
 

@@ -45,6 +45,12 @@ class Question:
         """The explained column of each row, or None where all outputs or a callable are read."""
         return self.target.columns(self.z.device)
 
+    @cached_property
+    def column(self) -> int | None:
+        """The explained column where it is the same for all rows."""
+        each = self.target.index if self.columns is not None else ()
+        return each[0] if isinstance(each, tuple) and len(set(each)) == 1 else None
+
     @property
     def dims(self) -> tuple[str, ...]:
         """Names of the axes of one row of z."""
@@ -119,14 +125,17 @@ class Question:
 
     def score(self, raw: Any, rows: Tensor) -> Tensor:
         """The explained numbers (N, J) in a raw output whose entry i belongs to row ``rows[i]`` of the question."""
-        columns = self.columns
-        score = self.target.score(raw, self.model.matrix, None if columns is None else columns[rows], self.model.scale)
+        columns: Tensor | int | None = self.column
+        if columns is None and self.columns is not None:
+            columns = self.columns.index_select(0, rows)
+        score = self.target.score(raw, self.model.matrix, columns, self.model.scale)
         if len(score) != len(rows):
             raise BadInput(
                 f"the model returned {len(score)} rows for {len(rows)} inputs; row i of the output must "
                 "belong to row i of the input"
             )
-        if not bool(torch.isfinite(score).all()):
+        # A finite sum has finite terms, and is told sooner; one of finite terms may still overflow.
+        if not (bool(torch.isfinite(score.sum())) or bool(torch.isfinite(score).all())):
             raise BadInput(
                 f"the explained output (read={self.target.read_name!r}) is NaN or infinite at some inputs; "
                 "check the model there, or read a finite number: read='prob' instead of a log of zero"

@@ -94,9 +94,9 @@ class Target:
         """The target of some of the rows."""
         return replace(self, index=self.index[rows]) if isinstance(self.index, tuple) else self
 
-    def score(self, raw: Any, outputs: Callable[[Any], Tensor], columns: Tensor | None, scale: str) -> Tensor:
-        """The explained numbers (N, J) from one raw output; ``outputs`` turns it into a matrix, ``columns`` is (N,) or
-        None."""
+    def score(self, raw: Any, outputs: Callable[[Any], Tensor], columns: Tensor | int | None, scale: str) -> Tensor:
+        """The explained numbers (N, J) from one raw output; ``outputs`` turns it into a matrix, ``columns`` is (N,),
+        one for all rows, or None."""
         if callable(self.read):
             number = self.read(raw)
             if not isinstance(number, Tensor):
@@ -109,10 +109,8 @@ class Target:
             return number.unsqueeze(1)
         z = outputs(raw)
         if columns is None:
-            return torch.cat(
-                [_read(self.read, z, torch.full((len(z),), k, device=z.device), scale) for k in range(z.shape[1])], 1
-            )
-        if len(z) != len(columns):
+            return torch.cat([_read(self.read, z, k, scale) for k in range(z.shape[1])], 1)
+        if isinstance(columns, Tensor) and len(z) != len(columns):
             raise BadInput(
                 f"the model returned {len(z)} rows for {len(columns)} inputs; row i of the output must belong to row i "
                 "of the input"
@@ -120,8 +118,12 @@ class Target:
         return _read(self.read, z, columns, scale)
 
 
-def _read(read: str, z: Tensor, columns: Tensor, scale: str) -> Tensor:
-    one = z.gather(1, columns.to(z.device).unsqueeze(1))
+def _read(read: str, z: Tensor, columns: Tensor | int, scale: str) -> Tensor:
+    if isinstance(columns, Tensor):
+        columns = columns.to(z.device).unsqueeze(1)
+        one = z.gather(1, columns)
+    else:
+        one = z[:, columns : columns + 1].clone()  # a view would keep all outputs in memory
     if read == "raw":
         return one
     if scale == "value":
@@ -134,9 +136,9 @@ def _read(read: str, z: Tensor, columns: Tensor, scale: str) -> Tensor:
     if read == "margin":
         if z.shape[1] == 1:  # one column: the other class is its complement
             return 2 * one - 1 if scale == "prob" else one
-        others = z.masked_fill(
-            torch.zeros_like(z, dtype=torch.bool).scatter(1, columns.to(z.device).unsqueeze(1), True), -torch.inf
-        )
+        if not isinstance(columns, Tensor):
+            columns = torch.full((len(z), 1), columns, device=z.device)
+        others = z.masked_fill(torch.zeros_like(z, dtype=torch.bool).scatter(1, columns, True), -torch.inf)
         return one - others.amax(1, keepdim=True)
     if read == "logit":
         return one.log() if scale == "prob" else one
