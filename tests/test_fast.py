@@ -27,6 +27,7 @@ POOLS = {
     "rounded up": lambda: nn.MaxPool2d(2, ceil_mode=True),
     "wide": lambda: nn.MaxPool2d(5),
     "many channels": lambda: nn.Sequential(nn.Conv2d(3, 40, 1), nn.MaxPool2d(2)),
+    "after a ReLU": lambda: nn.Sequential(nn.ReLU(), nn.MaxPool2d(3, 2)),
     "in a row": lambda: nn.Sequential(nn.MaxPool2d(2), nn.ReLU(), nn.MaxPool2d(2)),
 }
 
@@ -50,6 +51,25 @@ def test_the_faster_copy_pools_as_the_module_does(pool, size):
         at = x.clone().requires_grad_()
         slopes.append(torch.autograd.grad(model(at).sum(), at)[0])
     torch.testing.assert_close(*slopes)
+
+
+class Halves(nn.Module):
+    """Reads its layers up to the ReLU, and past the pool."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([self.layers[:2](x).mean((1, 2, 3)), self.layers(x).mean((1, 2, 3))], 1)
+
+
+def test_a_relu_changes_places_with_the_pool_after_it_only_where_nobody_sees():
+    x, layers = torch.rand(2, 1, 6, 6), Halves().layers
+    quick = pellucid.wrap(nn.Sequential(*layers, nn.Flatten()).eval()).fast(x)
+    assert [isinstance(quick.submodule(place), nn.ReLU) for place in "12"] == [False, True]
+    assert not pellucid.wrap(Halves().eval()).fast(x).folded
 
 
 def test_a_pool_that_does_not_fit_says_so():

@@ -33,14 +33,15 @@ class RemovalGame(Divided):
         rows, coalitions, _ = s.shape
         turns = torch.zeros(coalitions, dtype=torch.long) if turns is None or not self.removal.sampled else turns
         self.calls += rows * coalitions
+        # Pairs are ordered (coalition, row), so that a call carries few coalitions.
+        row, coalition = torch.arange(rows).repeat(coalitions), torch.arange(coalitions).repeat_interleave(rows)
+        turns = turns[coalition]
         total: Tensor | float = 0.0
         for start in range(0, draws, most):
             block = range(start, min(start + most, draws))
 
             def work(part: slice, block: range = block) -> Tensor:
-                # Pairs are ordered (coalition, row), so that a call carries few coalitions.
-                pair = torch.arange(part.start, part.stop)
-                return self._values(s, pair % rows, pair // rows, turns, block)
+                return self._values(s, row[part], coalition[part], turns[part], block)
 
             total = torch.cat(question.executor.map(work, rows * coalitions, each=len(block))) + total
         values: Tensor = (torch.as_tensor(total) / draws).unflatten(0, (coalitions, rows)).transpose(0, 1)
@@ -69,11 +70,11 @@ class RemovalGame(Divided):
         question, z = self.question, self.question.z
         here = row.to(z.device)
         present = self.players.take(here).mask(s[row, coalition].to(z).unsqueeze(1))
-        kept = z[here].unsqueeze(1)
-        absent = self._stand_ins(turns[coalition], here, draws, present[:, 0])
+        kept = z.index_select(0, here).unsqueeze(1)
+        absent = self._stand_ins(turns, here, draws, present[:, 0])
         mixed = mix(present, kept, absent)
         values = question.value(mixed.flatten(0, 1), here.repeat_interleave(len(draws)))
-        total: Tensor = values.unflatten(0, (len(row), len(draws))).sum(1)
+        total: Tensor = values.reshape(len(row), len(draws), -1).sum(1)
         return total
 
 

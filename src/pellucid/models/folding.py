@@ -1,10 +1,12 @@
 """A private, faster copy of a convolutional network: BatchNorm folded into the convolution before it, channels-last
-memory, and maxima over windows that do not overlap taken along one axis after the other."""
+memory, maxima over windows that do not overlap taken along one axis after the other, and before a ReLU instead of after
+it."""
 
 from __future__ import annotations
 
 import copy
 import functools
+import itertools
 from typing import Any
 
 import torch
@@ -61,6 +63,8 @@ def folded(module: nn.Module, x: Tensor) -> nn.Module | None:
         for child in twin.modules():
             if _apart(child):
                 child.__class__ = ApartPool
+            if type(child) is nn.Sequential:
+                _pool_first(child)
         twin = twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         with torch.no_grad():
             noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
@@ -76,6 +80,19 @@ def _apart(child: nn.Module) -> bool:
         return False
     size, step, padding, dilation = map(_pair, (child.kernel_size, child.stride, child.padding, child.dilation))
     return bool(size == step and max(size) <= _WIDEST and padding == (0, 0) and dilation == (1, 1))
+
+
+def _pool_first(chain: nn.Sequential) -> None:
+    """Let a maximum over windows change places with the ReLU before it, which then has a quarter of the work or less.
+
+    ReLU does not fall, so that the numbers are the same, and so are their gradients: where the largest entry is not
+    positive both orders give zero, else it is the same entry that passes.
+    """
+    names = list(chain._modules)
+    for before, after in itertools.pairwise(names):
+        first, second = chain._modules[before], chain._modules[after]
+        if type(first) is nn.ReLU and isinstance(second, nn.MaxPool2d) and not second.return_indices:
+            chain._modules[before], chain._modules[after] = second, first
 
 
 def _pairs(module: nn.Module, x: Tensor) -> list[tuple[Any, Any]]:
