@@ -133,7 +133,7 @@ def test_help_is_quick_because_it_loads_neither_torch_nor_pandas():
 
 
 def test_it_runs_as_a_module(here):
-    ended = python("-m", "pellucid.app.cli", "explain", "desk_toys:net", "x.npy", "-m", "saliency", "--json")
+    ended = python("-m", "pellucid", "explain", "desk_toys:net", "x.npy", "-m", "saliency", "--json")
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout)["files"] == ["explanation.npz"]
     assert made(here) == ["explanation.npz"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import pellucid
-from pellucid import data, spaces
+from pellucid import data, generative, spaces
 from pellucid.core.errors import BadInput
 from pellucid.experiments.findings import FAILS, HOLDS, OPEN
 from pellucid.experiments.semantic import (
@@ -22,7 +22,18 @@ from pellucid.experiments.semantic import (
     tiles,
     writing,
 )
-from pellucid.experiments.semantic.blocks import Bars, Gallery, Lines, Result, Section, Series, Strip, Table, Text
+from pellucid.experiments.semantic.blocks import (
+    Bars,
+    Gallery,
+    Lines,
+    Result,
+    Section,
+    Series,
+    Strip,
+    Table,
+    Text,
+    losses,
+)
 from pellucid.experiments.semantic.claims import Hypothesis, Trial, decided
 from pellucid.experiments.semantic.settings import EXPERIMENTS, Settings
 
@@ -261,3 +272,14 @@ def test_an_experiment_runs_and_resumes(name, tmp_path, monkeypatch):
         pd.testing.assert_frame_equal(one.frame, other.frame)
     page = writing.page(first, "pellucid benchmark")
     assert page.count("<img") > 4
+
+
+def test_the_record_of_a_training_shows_the_terms_of_every_part():
+    """Parts take turns, so that single lines of the record have the terms of one of them."""
+    x, y = torch.rand(16, 1, 16, 16), (torch.arange(16) % 2).float()[:, None]
+    settings = generative.translator(["hat"], size=16, channels=1, filters=2, critic_steps=2)
+    fitted = generative.fit(settings, x, y, steps=7, every=7)
+    table = losses(fitted, lines=3).frame
+    assert list(table["up to step"]) == [3, 6, 7]
+    assert table["generator attributes"].notna().tolist() == [True, True, False]
+    assert np.isclose(table["critic gap"][0], fitted.losses["critic gap"][:3].mean())

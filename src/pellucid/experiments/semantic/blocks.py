@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pellucid.experiments.findings import Claim
+from pellucid.generative.fit import Fitted
 
 Array = np.ndarray[Any, Any]
 
@@ -38,6 +39,15 @@ class Table:
         import pandas as pd
 
         object.__setattr__(self, "frame", pd.DataFrame(self.frame))
+
+
+def losses(fitted: Fitted, lines: int = 200) -> Table:
+    """The record of a training as means over stretches of it, since a step has the terms of one part alone."""
+    frame = fitted.losses
+    size = max(1, -(-len(frame) // lines))
+    means = frame.groupby((frame.index - 1) // size).mean()
+    means.insert(0, "up to step", np.minimum(size * (np.arange(len(means)) + 1), len(frame)))
+    return Table("losses", means, shown=False)
 
 
 @dataclass(frozen=True, eq=False)

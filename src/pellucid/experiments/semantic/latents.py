@@ -19,7 +19,18 @@ from pellucid.core.model import Model
 from pellucid.data.networks import Recipe, jitter
 from pellucid.experiments.semantic import tiles
 from pellucid.experiments.semantic.bench import Array, Bench
-from pellucid.experiments.semantic.blocks import Bars, Block, Gallery, Result, Section, Series, Strip, Table, Text
+from pellucid.experiments.semantic.blocks import (
+    Bars,
+    Block,
+    Gallery,
+    Result,
+    Section,
+    Series,
+    Strip,
+    Table,
+    Text,
+    losses,
+)
 from pellucid.experiments.semantic.claims import Hypothesis, Trial, decided
 from pellucid.experiments.semantic.spectra import mean
 from pellucid.generative.autoencoder import VAE
@@ -319,7 +330,6 @@ def _quality(bench: Bench, s: Setup) -> tuple[Block, ...]:
         {"feature": name.partition(" ")[0]} | dict(zip(FACTORS, row, strict=True))
         for name, row in zip(s.names, s.told.information.tolist(), strict=True)
     ]
-    losses = s.fitted.losses
     return (
         Text(
             f"{s.fitted.steps:,} steps. An explanation is only as good as the "
@@ -334,7 +344,7 @@ def _quality(bench: Bench, s: Setup) -> tuple[Block, ...]:
         Table(
             "information", information, "What each feature tells of each factor, as a share of the factor's entropy."
         ),
-        Table("losses", losses.iloc[:: max(1, len(losses) // 200)].reset_index(), shown=False),
+        losses(s.fitted),
     )
 
 

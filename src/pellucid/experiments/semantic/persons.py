@@ -13,7 +13,7 @@ from pellucid.core.explanation import Explanation
 from pellucid.data.drawn_faces import FACE_ATTRIBUTES
 from pellucid.experiments.semantic import tiles
 from pellucid.experiments.semantic.bench import Array, Bench
-from pellucid.experiments.semantic.blocks import Bars, Block, Gallery, Series, Strip, Table, Text, Tile
+from pellucid.experiments.semantic.blocks import Bars, Block, Gallery, Series, Strip, Table, Text, Tile, losses
 from pellucid.experiments.semantic.worlds import (
     CONTROL,
     HIDDEN,
@@ -173,8 +173,7 @@ def quality(found: Found) -> tuple[Block, ...]:
     frame = pd.DataFrame([_apart(found, key) for key in found.worlds])
     blocks.append(Table("apart", frame, "Values through the trained translator beside those through the exact one."))
     if found.trained.fitted is not None:
-        losses = found.trained.fitted.losses
-        blocks.append(Table("losses", losses.iloc[:: max(1, len(losses) // 200)].reset_index(), shown=False))
+        blocks.append(losses(found.trained.fitted))
     return tuple(blocks)
 
 

@@ -16,7 +16,7 @@ from pellucid.core.space import Space
 from pellucid.data.examples import Examples
 from pellucid.experiments.semantic import tiles
 from pellucid.experiments.semantic.bench import Array, Bench
-from pellucid.experiments.semantic.blocks import Bars, Gallery, Result, Section, Series, Strip, Table, Text
+from pellucid.experiments.semantic.blocks import Bars, Gallery, Result, Section, Series, Strip, Table, Text, losses
 from pellucid.experiments.semantic.claims import Hypothesis, Trial, decided
 from pellucid.generative.autoencoder import VAE
 from pellucid.generative.fit import Fitted
@@ -353,5 +353,5 @@ def _quality(
         ),
         Table("quality", frame, "The trained model beside trivial controls."),
         Table("information", information, "What each latent tells of each factor, as a share of the factor's entropy."),
-        Table("losses", fitted.losses.iloc[:: max(1, fitted.steps // 200)].reset_index(), shown=False),
+        losses(fitted),
     )
