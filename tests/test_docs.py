@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import pellucid
+
 ROOT = Path(__file__).parents[1]
 PAGES = [
     "README.md",
@@ -18,6 +20,8 @@ PAGES = [
     "docs/where-methods-fail.md",
     "docs/add-a-method.md",
 ]
+DOWNLOADING = ["docs/text.md"]
+"""Pages whose data pip fetches on first use."""
 
 
 def blocks(page: str) -> str:
@@ -35,12 +39,25 @@ def test_the_code_of_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch)
     exec(compile(code, page, "exec"), {"__name__": __name__})
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("page", DOWNLOADING)
+@pytest.mark.filterwarnings("ignore::pellucid.Unreliable")
+def test_the_code_of_a_page_that_downloads_runs_too(page, tmp_path, monkeypatch):
+    pytest.importorskip("transformers")
+    monkeypatch.chdir(tmp_path)
+    try:
+        exec(compile(blocks(page), page, "exec"), {"__name__": __name__})
+    except pellucid.Unsupported as error:
+        pytest.skip(str(error))
+    assert len(list(tmp_path.glob("*.png"))) == 2
+
+
 def test_every_page_with_code_is_run_and_in_the_navigation():
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     for path in sorted((ROOT / "docs").glob("*.md")):
         assert path.name in navigation
         if blocks(f"docs/{path.name}"):
-            assert f"docs/{path.name}" in PAGES or path.name == "coming-from.md"
+            assert f"docs/{path.name}" in PAGES + DOWNLOADING or path.name == "coming-from.md"
 
 
 def test_links_between_pages_lead_somewhere():
