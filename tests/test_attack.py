@@ -164,6 +164,23 @@ def test_a_radius_that_is_too_large_is_walked_down_from_what_pgd_finds_inside_it
     assert bool((reached != torch.from_numpy(both.own)[:, None]).all())
 
 
+def test_confirmation_goes_on_from_what_it_found():
+    """Three ways out, at 3, 2 and 1: the widest slope leads to the farthest, and of the others some tries find the
+    nearer first, some the nearest. Only tries inside what a try has found reach the nearest from everywhere."""
+
+    def cones(x):
+        ways = [(0.1, 1.0, (4.0, 0.0)), (1.0, 0.5, (-2.5, 0.0)), (3.0, 0.3, (0.0, 1.3))]
+        tops = [slope * (wide - (x - torch.tensor(at).to(x)).norm(dim=1)) for slope, wide, at in ways]
+        return torch.stack([torch.zeros(len(x)).to(x), torch.stack(tops, 1).amax(1)], 1)
+
+    x, free = torch.zeros(24, 2, dtype=torch.float64), torch.ones(24, 2, dtype=torch.bool)
+    model = pellucid.wrap(cones, scale="logit")
+    straight = attack.minimal_radius(model, x, free, method=attack.minimum_norm())
+    np.testing.assert_allclose(straight.radius, 3, atol=0.01)
+    tried = attack.minimal_radius(model, x, free, method=[attack.minimum_norm(), attack.pgd(steps=40, restarts=40)])
+    assert (tried.radius < 1.1).mean() > 0.9
+
+
 def test_tries_that_cannot_arrive_end_early_and_lose_nothing(monkeypatch):
     digits, free = data.digits("test", 1), masks(1, 2, 1, 28, 28)
     model = pellucid.wrap(data.digits_cnn(), bounds=(0.0, 1.0))
