@@ -81,7 +81,7 @@ def test_the_losses_are_their_formulas(part):
     ).double()
     assert not torch.equal(wanted, y)
     made = learner(x, wanted - y)
-    score, logits = learner.critic(made)
+    score, noise = learner.critic(made)[0], 0.1 * step.normal("noise", x)
 
     def entropy(logits, truth):
         p = torch.sigmoid(logits)
@@ -89,9 +89,9 @@ def test_the_losses_are_their_formulas(part):
 
     if part == "generator":
         back = (learner.reconstruct(x) - x).abs().mean()
-        loss = -score.mean() + 10 * entropy(logits, wanted) + 100 * back
+        loss = -score.mean() + 10 * entropy(learner.critic(made + noise)[1], wanted) + 100 * back
     else:
-        real, own = learner.critic(x)
+        real, own = learner.critic(x)[0], learner.critic(x + noise)[1]
         share = step.uniform("between", x[:, 0, 0, 0])
         penalty = gradient_penalty(lambda x: learner.critic(x)[0], x, made.detach(), share)
         loss = score.mean() - real.mean() + 10 * penalty + entropy(own, y)
@@ -195,6 +195,7 @@ WRONG = {
     "size": (lambda: generative.translator(["a"], size=50), Unsupported, "halved only"),
     "steps": (lambda: generative.translator(["a"], critic_steps=0), BadInput, "critic_steps"),
     "weight": (lambda: generative.translator(["a"], attribute_weight=-1), BadInput, "attribute_weight"),
+    "noise": (lambda: generative.translator(["a"], noise=1), BadInput, "noise must be a standard deviation"),
     "no labels": (lambda: generative.fit(SMALL, X), BadInput, "got none"),
     "soft labels": (lambda: generative.fit(SMALL, X, Y / 2), BadInput, "'hat' must be 0"),
     "one value": (lambda: generative.fit(SMALL, X, Y * torch.tensor([1, 0])), BadInput, "'beard' must be 0"),

