@@ -71,10 +71,14 @@ class Problem:
         numbers = self.low.new_empty(len(self), size)
         for row in self.rows.unique().tolist():
             mine = torch.nonzero(self.rows == row).reshape(-1)
-            masks = self.masks[mine]
-            first, count = int(masks.min()), int(masks.max() - masks.min()) + 1
-            drawn = draw(question.seed, f"{stream}.{question.first_row + row}", 0, first, count, size)
-            numbers[mine] = drawn[masks - first].to(numbers)
+            masks, key = self.masks[mine], f"{stream}.{question.first_row + row}"
+            wanted = masks.unique()
+            ends = torch.nonzero(wanted.diff() > 1).reshape(-1) + 1  # those in between belong to nobody here
+            for part in wanted.tensor_split(ends.cpu()):
+                first, count = int(part[0]), len(part)
+                drawn = draw(question.seed, key, 0, first, count, size)
+                here = (masks >= first) & (masks < first + count)
+                numbers[mine[here]] = drawn[masks[here] - first].to(numbers)
         return numbers
 
     def clamp(self, delta: Tensor) -> Tensor:
