@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.patches import Rectangle
 
 from pellucid.core.errors import BadInput
 from pellucid.core.explanation import Explanation
@@ -56,7 +55,7 @@ def sentence(
 
 def _word(ax: Any, word: str, at: tuple[float, float], shade: tuple[int, int, int], pale: bool, under: bool) -> None:
     x, y = at
-    ax.add_patch(Rectangle((x - 0.3, y - 0.42), len(word) + 0.6, 0.84, facecolor=hexadecimal(shade), linewidth=0))
+    ax.barh(y, len(word) + 0.6, 0.84, left=x - 0.3, color=hexadecimal(shade), linewidth=0)
     dark = 0.299 * shade[0] + 0.587 * shade[1] + 0.114 * shade[2] < 140
     colour = ("#ffffff" if dark else _INK) if not pale else ("#d9d5cc" if dark else "#8a867d")
     for place, letter in enumerate(word):  # one by one, so that no font moves them
