@@ -69,7 +69,12 @@ def test_a_relu_changes_places_with_the_pool_after_it_only_where_nobody_sees():
     x, layers = torch.rand(2, 1, 6, 6), Halves().layers
     quick = pellucid.wrap(nn.Sequential(*layers, nn.Flatten()).eval()).fast(x)
     assert [isinstance(quick.submodule(place), nn.ReLU) for place in "12"] == [False, True]
-    assert not pellucid.wrap(Halves().eval()).fast(x).folded
+    net = Halves().eval()
+    quick = pellucid.wrap(net).fast(x)
+    assert quick.folded
+    assert [isinstance(quick.submodule(f"layers.{place}"), nn.ReLU) for place in "12"] == [True, False]
+    with torch.no_grad():
+        torch.testing.assert_close(quick(x), net(x))
 
 
 def test_a_pool_that_does_not_fit_says_so():

@@ -4,6 +4,7 @@ it."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import itertools
@@ -50,28 +51,32 @@ def folded(module: nn.Module, x: Tensor) -> nn.Module | None:
     """
     if x.dtype != torch.float32 or x.ndim != 4:
         return None
-    try:
-        twin = copy.deepcopy(module)
-        if not any(isinstance(child, nn.Conv2d) for child in twin.modules()):
-            return None
-        pairs = _pairs(twin, x)
-        parents = {child: (parent, name) for parent in twin.modules() for name, child in parent.named_children()}
-        for conv, norm in pairs:
-            for old, new in ((conv, fuse_conv_bn_eval(conv, norm)), (norm, nn.Identity())):
-                parent, name = parents[old]
-                setattr(parent, name, new)
-        for child in twin.modules():
-            if _apart(child):
-                child.__class__ = ApartPool
-            if type(child) is nn.Sequential:
-                _pool_first(child)
-        twin = twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        with torch.no_grad():
-            noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
-            agree = all(_close(module(probe.clone()), twin(probe.clone())) for probe in (x, noise))
-    except Exception:  # noqa: BLE001 - any model that resists copying, hooking or folding simply runs as it is
-        return None
-    return twin if agree else None
+    for pool_first in (True, False):  # a net may read what lies between a ReLU and a pool
+        with contextlib.suppress(Exception):  # any model that resists copying, hooking or folding simply runs as it is
+            twin = copy.deepcopy(module)
+            if not any(isinstance(child, nn.Conv2d) for child in twin.modules()):
+                return None
+            _fold(twin, x, pool_first)
+            with torch.no_grad():
+                noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
+                if all(_close(module(probe.clone()), twin(probe.clone())) for probe in (x, noise)):
+                    return twin
+    return None
+
+
+def _fold(twin: nn.Module, x: Tensor, pool_first: bool) -> None:
+    pairs = _pairs(twin, x)
+    parents = {child: (parent, name) for parent in twin.modules() for name, child in parent.named_children()}
+    for conv, norm in pairs:
+        for old, new in ((conv, fuse_conv_bn_eval(conv, norm)), (norm, nn.Identity())):
+            parent, name = parents[old]
+            setattr(parent, name, new)
+    for child in twin.modules():
+        if _apart(child):
+            child.__class__ = ApartPool
+        if pool_first and type(child) is nn.Sequential:
+            _pool_first(child)
+    twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _apart(child: nn.Module) -> bool:
