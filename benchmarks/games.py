@@ -69,7 +69,8 @@ def mlp() -> torch.nn.Module:
 def tabular() -> None:
     """A small net on 30 columns: what counts is the overhead around it.
 
-    Captum and lime are asked row by row; here all rows of a table share one call, so the ratio grows with the rows.
+    Captum and lime are asked row by row, and captum once more with all rows in one call, which it takes too; here all
+    rows of a table share one call.
     """
     net, x = mlp(), torch.randn(200, 30, generator=torch.Generator().manual_seed(1))
     background = torch.randn(50, 30, generator=torch.Generator().manual_seed(2))
@@ -100,6 +101,18 @@ def tabular() -> None:
                     ],
                     lambda rows=rows: pellucid.explain(net, rows, methods.shapley_sampling(budget), target=0),
                     goal,
+                )
+        calls = (
+            ("ablation", ablation, {}, methods.feature_ablation()),
+            ("Shapley sampling, 25 orders", sampling, {"n_samples": 25}, methods.shapley_sampling(budget)),
+        )
+        for title, peer, fixed, method in calls:
+            for name, options in how.items():
+                ratios(
+                    f"{title}, MLP, 200 rows: captum {name}, all rows in one call",
+                    lambda peer=peer, options=fixed | options: peer.attribute(x, target=0, **options),
+                    lambda method=method: pellucid.explain(net, x, method, target=0),
+                    1,
                 )
     if have("shap"):
         import shap
