@@ -312,8 +312,8 @@ def translator(
     loss = - critic(G(x, d)) + attribute_weight · cross-entropy of the wanted attributes as the critic reads them +
     reconstruction_weight · mean |G(x, 0) - x|. Critic: Wasserstein with gradient penalty 10, + cross-entropy of the
     true attributes; ``critic_steps`` steps of it for one of the generator. Adam at 2e-4, minibatches of 32. In training
-    attributes are read through normal ``noise`` of that standard deviation: without it, drawn faces asked to smile or
-    to stop were changed so that the critic saw it in all of 300 and another network in 38 %.
+    attributes are read through normal ``noise`` of that standard deviation, lest the generator learn changes that the
+    critic reads and nobody sees.
 
     ``names``: of the attributes; ``fit(translator(names), x, y)`` is given labels y (N, A), 0 or 1. ``size``: of square
     pictures, 28 to 128 pixels; ``filters``: width of the first layer, which doubles at each of up to five. Check the

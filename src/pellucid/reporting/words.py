@@ -77,10 +77,8 @@ def _layout(words: Sequence[str]) -> tuple[list[tuple[int, int]], int]:
 
 def _shade(value: float, scale: float) -> tuple[int, int, int]:
     """The colour of a value on white."""
-    red, green, blue, opacity = (int(part) for part in palette.rgba(np.array(value), scale))
-    share = opacity / 255
-    mixed = [round(255 + share * (part - 255)) for part in (red, green, blue)]
-    return mixed[0], mixed[1], mixed[2]
+    pixel = palette.over(palette.rgba(np.array([[value]]), scale), np.full((1, 1, 3), 255))[0, 0]
+    return int(pixel[0]), int(pixel[1]), int(pixel[2])
 
 
 def _values(e: Explanation, row: int, count: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
