@@ -120,7 +120,7 @@ def contradict(x):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: spaces.attributes(translate, NAMES), "read must be a function"),
+        (lambda: spaces.attributes(translate, NAMES), "read: expected a function of"),
         (lambda: spaces.attributes(translate, ("a", "a"), LABELS), "must be different"),
         (lambda: spaces.attributes(translate, ("unlabelled",), LABELS), "none 'unlabelled'"),
         (lambda: spaces.attributes(translate, NAMES, LABELS, exclusive=[["bald", "red"]]), "of the names"),

@@ -60,7 +60,7 @@ def explain(
     Returns an ``Explanation`` with values (B, *dims of z) or (B, n). The model, x and all random states are left as
     they were.
     """
-    run = Run() if run is None else run
+    run = Run.of(run)
     chosen = pick(method)
     with untouched():
         question = ask(wrap(model), x, target, space, players, seed, run, first_row, fold=chosen.averaged)
@@ -86,7 +86,7 @@ def pick(method: Method | str) -> Method:
             return chosen
         except TypeError as error:
             raise BadInput(f"method {method!r} has no defaults: {error}; call methods.{method}(...)") from None
-    if method in recipes.CATALOGUE:
+    if callable(method) and method in recipes.CATALOGUE:
         raise BadInput(f"method: got the recipe itself; call it: methods.{getattr(method, '__name__', method)}()")
     raise BadInput(
         f"method: expected a method such as methods.integrated_gradients() or its name, got {type(method).__name__}"
@@ -107,6 +107,10 @@ def ask(
     """The question, checked: inputs read, coordinates encoded, the target looked up, players divided; ``fold`` allows
     the folded copy."""
     check_seed(seed)
+    if isinstance(first_row, bool) or not isinstance(first_row, (int, np.integer)) or first_row < 0:
+        raise BadInput(f"first_row must be a whole number of at least 0, got {first_row!r}")
+    if space is not None and not isinstance(space, Space):
+        raise BadInput(f"space: expected one such as spaces.fourier(), or None, got {type(space).__name__}")
     model.widths  # noqa: B018 - made here, so that the copies made from here on share it
     batch = reading.read(x, model)
     model = model.receiving(batch)

@@ -97,7 +97,7 @@ def explain_global(
     >>> explain_global(rule, x, [0, 1], methods.exact_shapley(removal.marginal(x))).values
     array([[0.5, 0. ]])
     """
-    run = Run() if run is None else run
+    run = Run.of(run)
     chosen, wrapped = pick(method), wrap(model)
     check_seed(seed)
     if tolerance is not None and not tolerance > 0:

@@ -68,7 +68,7 @@ def compare(
     Holm's correction; under 12 rows intervals only. Returns a ``Comparison``: .summary(), .tests(), .disagreement(),
     .verdicts(), .report(path). Cost: see ``pellucid.check``.
     """
-    run = Run() if run is None else run
+    run = Run.of(run)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         wrapped = wrap(model)

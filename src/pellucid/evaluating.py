@@ -46,7 +46,7 @@ def evaluate(
     model whose outputs are not the stored ones raises ``Unreliable``. Returns ``Scores``: .table, .summary(), .curves;
     the unit of analysis is the row. Cost: see the metrics; one forward a row is shared by all.
     """
-    run = Run() if run is None else run
+    run = Run.of(run)
     chosen = pick_metrics(metrics)
     explanations = by_label(explanation)
     with untouched():
@@ -63,7 +63,7 @@ def pick_metrics(metrics: Sequence[Metric | str] | Metric | str | None) -> dict[
     if metrics is None:
         metrics = [recipe() for recipe in recipes.DEFAULT]
     chosen: list[Metric] = []
-    for metric in [metrics] if isinstance(metrics, (Metric, str)) else list(metrics):
+    for metric in metrics if isinstance(metrics, (list, tuple)) else [metrics]:
         if isinstance(metric, str):
             if metric not in catalogue:
                 raise BadInput(f"metric {metric!r} not found; have {listing(catalogue)}")
@@ -85,7 +85,7 @@ def by_label(explanation: Explanation | Mapping[str, Explanation] | Sequence[Exp
     if isinstance(explanation, Mapping):
         given = {str(label): e for label, e in explanation.items()}
     else:
-        each = [explanation] if isinstance(explanation, Explanation) else list(explanation)
+        each: list[Any] = list(explanation) if isinstance(explanation, (list, tuple)) else [explanation]
         names = [e.method["name"] if isinstance(e, Explanation) else "" for e in each]
         given = dict(zip(labels_of(names), each, strict=True))
     if not given:

@@ -119,7 +119,7 @@ def traverse(
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 2:
         raise BadInput(f"traverse: steps must be a whole number of at least 2, got {steps!r}")
     with untouched():
-        question = ask(wrap(model), x, target, space, players, 0, Run() if run is None else run, fold=False)
+        question = ask(wrap(model), x, target, space, players, 0, Run.of(run), fold=False)
         if len(question.z) != 1:
             raise BadInput(f"traverse: x must be one row (1, ...), got {len(question.z)} rows; pass x[:1]")
         divided = question.players or each().divide(question.z, question.dims, question.space.names)

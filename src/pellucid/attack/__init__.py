@@ -8,8 +8,10 @@ from pellucid.attack.minimum import MinimumNorm
 from pellucid.attack.pgd import PGD
 from pellucid.attack.problem import Attack
 from pellucid.attack.radius import Radius, minimal_radius
+from pellucid.core.settings import checked
 
 
+@checked
 def minimum_norm(steps: int = 40) -> Attack:
     """Which perturbation is the smallest? A direct search, without guessing a radius first.
 
@@ -23,6 +25,7 @@ def minimum_norm(steps: int = 40) -> Attack:
     return MinimumNorm(steps)
 
 
+@checked
 def pgd(
     steps: int = 100, restarts: int = 1, loss: str = "margin", step: float | None = None, start: float = 10.0
 ) -> Attack:
@@ -42,6 +45,7 @@ def pgd(
     return PGD(steps, restarts, loss, step, start)
 
 
+@checked
 def boundary(budget: int = 1000) -> Attack:
     """How small a perturbation changes the prediction of a model that gives predictions only: a forest, k nearest
     neighbours, any callable on numpy?
@@ -57,6 +61,7 @@ def boundary(budget: int = 1000) -> Attack:
     return Boundary(budget)
 
 
+@checked
 def certified(rounds: int = 10) -> Attack:
     """Below which radius is it proven that no perturbation changes the prediction?
 

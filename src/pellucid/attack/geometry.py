@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from pellucid.core.errors import BadInput
+
 NORMS = (1, 2, math.inf)
+
+
+def check_norm(norm: Any, where: str = "") -> None:
+    """Refuse a norm that is none of these."""
+    if not isinstance(norm, (int, float)) or norm not in NORMS:
+        raise BadInput(f"{where}norm must be 1, 2 or math.inf, got {norm!r}")
 
 
 def size(delta: Tensor, norm: float) -> Tensor:

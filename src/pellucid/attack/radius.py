@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pellucid.attack.boundary import Boundary
 from pellucid.attack.decision import Decision
-from pellucid.attack.geometry import NORMS
+from pellucid.attack.geometry import check_norm
 from pellucid.attack.minimum import MinimumNorm
 from pellucid.attack.problem import Attack, Bracket, Problem
 from pellucid.core.budget import Run
@@ -79,7 +79,7 @@ def minimal_radius(
 
     with untouched():
         # Not the folded copy: what is found must change the prediction of the model itself, to the last bit.
-        question = ask(wrap(model), x, "all", None, None, seed, Run() if run is None else run, fold=False)
+        question = ask(wrap(model), x, "all", None, None, seed, Run.of(run), fold=False)
         attacks = pick(method, question.model.differentiable)
         check_needs(attacks, question.model)
         check_bounds(question)
@@ -112,7 +112,7 @@ def pick(method: Attack | Sequence[Attack] | None, differentiable: bool) -> tupl
     """The attacks to run, in order; by default the one that the model allows."""
     if method is None:
         return (MinimumNorm(40) if differentiable else Boundary(1000),)
-    attacks = (method,) if isinstance(method, Attack) else tuple(method)
+    attacks: tuple[Any, ...] = tuple(method) if isinstance(method, (list, tuple)) else (method,)
     wrong = [attack for attack in attacks if not isinstance(attack, Attack)]
     if wrong or not attacks:
         raise BadInput(
@@ -134,8 +134,7 @@ def solve(
 
     ``free``: for problem ``mask`` (N,) of row ``row`` (N,), which entries may move, (N, d) bool.
     """
-    if norm not in NORMS:
-        raise BadInput(f"norm must be 1, 2 or math.inf, got {norm!r}")
+    check_norm(norm)
     question, bounds = decision.question, decision.bounds
     z, total = question.z.flatten(1), len(question.z) * count
     pool = POOL * question.executor.batch_size
@@ -194,9 +193,10 @@ def check_bounds(question: Question) -> None:
 def _masks(free: Any, question: Question) -> tuple[Tensor, bool]:
     """Masks (B, M, d) bool on the CPU, and whether one a row was given."""
     shape = tuple(question.z.shape)
-    mask = free.detach().cpu() if isinstance(free, Tensor) else torch.from_numpy(np.array(free))
-    if mask.dtype != torch.bool:
-        raise BadInput(f"free must be bool, True where an entry may move; got {mask.dtype}")
+    given = free.detach().cpu() if isinstance(free, Tensor) else np.array(free)
+    if given.dtype not in (torch.bool, np.dtype(bool)):
+        raise BadInput(f"free must be bool, True where an entry may move; got {given.dtype}")
+    mask = torch.as_tensor(given)
     if tuple(mask.shape) == shape[1:]:
         mask = mask.expand(shape)
     single = tuple(mask.shape) == shape

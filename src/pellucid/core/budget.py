@@ -54,8 +54,17 @@ class Run:
     def __post_init__(self) -> None:
         for name in ("workers", "batch_size", "memory"):
             number = getattr(self, name)
-            if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 1):
+            if number is None and name != "workers":
+                continue
+            if not isinstance(number, int) or isinstance(number, bool) or number < 1:
                 raise BadInput(f"Run: {name} must be a positive whole number, got {number!r}")
+
+    @classmethod
+    def of(cls, run: Run | None) -> Run:
+        """A Run from what a user passes as ``run=``: None is the usual one."""
+        if run is not None and not isinstance(run, Run):
+            raise BadInput(f"run: expected pellucid.Run(...) or None, got {type(run).__name__}")
+        return run or cls()
 
 
 @dataclass

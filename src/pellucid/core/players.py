@@ -12,6 +12,7 @@ from torch import Tensor
 from pellucid.core.errors import BadInput, Unsupported, listing
 from pellucid.core.model import axis_names
 from pellucid.core.partition import Division, Players
+from pellucid.core.settings import checked
 
 
 def each() -> Division:
@@ -41,6 +42,7 @@ def positions() -> Division:
     return Division("positions", divide)
 
 
+@checked
 def grid(rows: int, columns: int | None = None) -> Division:
     """A grid of ``rows`` by ``columns`` rectangular cells over the picture, all channels together.
 
@@ -76,6 +78,10 @@ def groups(groups: Mapping[str, Sequence[int | str]] | Sequence[Sequence[int]] |
     ``groups({"size": [0, 1], "colour": [2]})``: members are entries of the flattened z, or column names; entries not
     named stay present. A flat list of whole numbers is a label array.
     """
+    if not isinstance(groups, (Mapping, Sequence, Tensor, np.ndarray)) or isinstance(groups, str):
+        raise BadInput(
+            f"players.groups: expected {{name: members}}, lists of members or labels, got {type(groups).__name__}"
+        )
 
     def divide(z: Tensor, dims: tuple[str, ...], names: Sequence[str] | None) -> Players:
         shape = tuple(z.shape[1:])
@@ -149,6 +155,7 @@ def tokens() -> Division:
     return Division("tokens", divide)
 
 
+@checked
 def windows(length: int) -> Division:
     """Stretches of ``length`` steps of a series, all channels together; the last one is shorter where that does not
     divide."""
@@ -166,6 +173,7 @@ def windows(length: int) -> Division:
     return Division(f"windows({length})", divide)
 
 
+@checked
 def segments(count: int = 50) -> Division:
     """About ``count`` superpixels of each picture, all channels together, by SLIC-zero (achanta2012; scikit-image).
 

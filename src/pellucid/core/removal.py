@@ -24,6 +24,7 @@ from pellucid.core.absence import StandIns as StandIns
 from pellucid.core.conditional import Gaussian, Nearest
 from pellucid.core.errors import BadInput, Unreliable
 from pellucid.core.frame import Frame
+from pellucid.core.settings import checked, function_of
 
 if TYPE_CHECKING:
     from pellucid.core.question import Question
@@ -252,6 +253,7 @@ def mean() -> Mean:
     return Mean()
 
 
+@checked
 def blur(sigma: float = 10.0) -> Blur:
     """Absent features take their value in the picture blurred with a Gaussian of ``sigma`` pixels."""
     return Blur(float(sigma))
@@ -262,6 +264,7 @@ def uniform() -> Uniform:
     return Uniform()
 
 
+@checked
 def marginal(background: Any, draws: int | None = None) -> Marginal:
     """Absent features take their values jointly from background rows, independently of the present ones.
 
@@ -280,6 +283,7 @@ def marginal(background: Any, draws: int | None = None) -> Marginal:
     return found
 
 
+@checked
 def independent(background: Any, draws: int | None = None) -> Independent:
     """Absent features take their values from background rows, each feature from a row of its own.
 
@@ -291,6 +295,7 @@ def independent(background: Any, draws: int | None = None) -> Independent:
     return Independent(found, found.draws)
 
 
+@checked
 def gaussian(background: Any, draws: int = 100) -> Gaussian:
     """Absent features are drawn from a normal distribution given the present ones.
 
@@ -304,6 +309,7 @@ def gaussian(background: Any, draws: int = 100) -> Gaussian:
     return Gaussian(rows_of(background, "removal.gaussian"), draws)
 
 
+@checked
 def nearest(background: Any, k: int = 10) -> Nearest:
     """Absent features take their values from the k background rows that are nearest in the present ones.
 
@@ -332,8 +338,7 @@ def custom(fill: Callable[[Any, Any], Any]) -> Custom:
     filled rows like z (what it writes over present entries is ignored). It gets tensors if x is one, else numpy, and
     must be deterministic.
     """
-    if not callable(fill):
-        raise BadInput(f"removal.custom: expected a function fill(z, present), got {type(fill).__name__}")
+    function_of(fill, "removal.custom", "z", "present")
     return Custom(fill)
 
 

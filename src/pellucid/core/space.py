@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pellucid.core.model import Model
 
 
+@runtime_checkable
 class Space(Protocol):
     """A pair of maps between inputs and the coordinates to explain. Every method works in every space.
 

@@ -21,6 +21,7 @@ from pellucid.core.method import Method, Result
 from pellucid.core.players import Players, each
 from pellucid.core.question import Question
 from pellucid.core.removal import Removal
+from pellucid.core.settings import function_of
 from pellucid.core.state import Sums
 from pellucid.gradients.paths import along
 
@@ -180,8 +181,7 @@ def blur(sigma: float = 10.0) -> Curve:
 def curve(function: Callable[[Tensor, Tensor, Tensor], Tensor], baseline: Any = 0.0) -> Curve:
     """A curve of your own: ``function(z, baseline, alpha)`` gets z and the baseline (N, *dims) and alpha (N, 1, ..),
     and returns points like z, z itself at alpha = 1."""
-    if not callable(function):
-        raise BadInput(f"curve: expected a function of (z, baseline, alpha), got {type(function).__name__}")
+    function_of(function, "curve", "z", "baseline", "alpha")
     return Given(removal.of(baseline), function=function)
 
 

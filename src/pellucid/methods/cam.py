@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pellucid.core.method import Method
+from pellucid.core.settings import checked
 from pellucid.gradients.cam import GradientMap, HeadMap, RectifiedMap, curved_gradient, opposed_gradient
 
 
+@checked
 def cam(layer: str | None = None) -> Method:
     """Where in the picture the evidence for an output lies, in a net that ends in a mean over positions and one linear
     layer.
@@ -29,6 +31,7 @@ def cam(layer: str | None = None) -> Method:
     return HeadMap("cam", layer)
 
 
+@checked
 def grad_cam(layer: str | None = None) -> Method:
     """Where in the picture a layer's features speak for the output.
 
@@ -52,6 +55,7 @@ def grad_cam(layer: str | None = None) -> Method:
     return GradientMap("grad_cam", layer)
 
 
+@checked
 def counterfactual_grad_cam(layer: str | None = None) -> Method:
     """Where in the picture a layer's features speak against the output: removing them would raise it.
 
@@ -62,6 +66,7 @@ def counterfactual_grad_cam(layer: str | None = None) -> Method:
     return GradientMap("counterfactual_grad_cam", layer, opposed_gradient)
 
 
+@checked
 def grad_cam_plus_plus(layer: str | None = None) -> Method:
     """Where in the picture a layer's features speak for the output, small and repeated objects included.
 

@@ -15,12 +15,14 @@ from pellucid.core.errors import BadInput, Unsupported
 from pellucid.core.method import Method, Result
 from pellucid.core.question import Question
 from pellucid.core.removal import Marginal, Removal
+from pellucid.core.settings import checked
 from pellucid.games.shapley import Permutation
 
 _PROBES = 16
 _BACKGROUND = 64  # background rows at which linearity is checked
 
 
+@checked
 def linear_shap(background: Any) -> Method:
     """How much does each feature of a linear model add to the output, features varying independently of each other?
 
@@ -39,6 +41,7 @@ def linear_shap(background: Any) -> Method:
     return Linear(absence.rows_of(background, "linear_shap"))
 
 
+@checked
 def linear_shap_correlated(background: Any, budget: int = 2048) -> Method:
     """How much does each feature of a linear model add, when knowing one feature also tells about the others?
 
@@ -51,6 +54,7 @@ def linear_shap_correlated(background: Any, budget: int = 2048) -> Method:
     return Correlated(budget, ConditionalMean(absence.rows_of(background, "linear_shap_correlated")))
 
 
+@checked
 def max_shap(baseline: Any = 0.0) -> Method:
     """How much does each entry add to the largest one?
 

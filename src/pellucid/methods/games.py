@@ -6,10 +6,12 @@ from typing import Any
 
 from pellucid.core import removal as absence
 from pellucid.core.method import Method
+from pellucid.core.settings import checked
 from pellucid.games.kernel import Banzhaf, Kernel, Regression
 from pellucid.games.shapley import Exact, Permutation, Sampling
 
 
+@checked
 def exact_shapley(removal: Any = 0.0) -> Method:
     """How much does each player add to the output, averaged over all orders in which players could join?
 
@@ -27,6 +29,7 @@ def exact_shapley(removal: Any = 0.0) -> Method:
     return Exact(absence.of(removal))
 
 
+@checked
 def permutation_shapley(budget: int = 2048, tolerance: float | None = None, removal: Any = 0.0) -> Method:
     """Shapley values from random orders, each walked forwards and backwards.
 
@@ -41,6 +44,7 @@ def permutation_shapley(budget: int = 2048, tolerance: float | None = None, remo
     return Permutation(budget, absence.of(removal), tolerance)
 
 
+@checked
 def shapley_sampling(budget: int = 2048, removal: Any = 0.0) -> Method:
     """Shapley values from independent random orders, the plain Monte Carlo estimate.
 
@@ -50,6 +54,7 @@ def shapley_sampling(budget: int = 2048, removal: Any = 0.0) -> Method:
     return Sampling(budget, absence.of(removal))
 
 
+@checked
 def kernel_shap(budget: int = 2048, tolerance: float | None = None, removal: Any = 0.0) -> Method:
     """Shapley values as the best additive fit to the game under the Shapley kernel.
 
@@ -64,6 +69,7 @@ def kernel_shap(budget: int = 2048, tolerance: float | None = None, removal: Any
     return Kernel(budget, absence.of(removal), tolerance)
 
 
+@checked
 def regression_shapley(budget: int = 2048, removal: Any = 0.0) -> Method:
     """Shapley values from a model of the game with interactions of up to three players: the most accurate for its
     budget.
@@ -78,6 +84,7 @@ def regression_shapley(budget: int = 2048, removal: Any = 0.0) -> Method:
     return Regression(budget, absence.of(removal))
 
 
+@checked
 def banzhaf(budget: int = 2048, removal: Any = 0.0) -> Method:
     """How much does each player add to a coalition drawn at random?
 

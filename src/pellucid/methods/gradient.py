@@ -6,6 +6,7 @@ from typing import Any
 
 from pellucid.core import removal
 from pellucid.core.method import Method
+from pellucid.core.settings import checked
 from pellucid.gradients import curves
 from pellucid.gradients.paths import Gradient, PathIntegral
 from pellucid.gradients.samples import Expected, Smoothed
@@ -37,6 +38,7 @@ def input_x_gradient() -> Method:
     return Gradient("input_x_gradient", times_input=True)
 
 
+@checked
 def integrated_gradients(
     steps: int = 64, baseline: Any = 0.0, rule: str = "gauss_legendre", tolerance: float | None = None
 ) -> Method:
@@ -60,6 +62,7 @@ def integrated_gradients(
     return PathIntegral(steps, removal.of(baseline), rule, tolerance)
 
 
+@checked
 def path_integrated_gradients(path: Any = "straight", steps: int = 64) -> Method:
     """How much each entry adds to f on a way of your choice from a baseline to x.
 
@@ -81,6 +84,7 @@ def path_integrated_gradients(path: Any = "straight", steps: int = 64) -> Method
     return curves.CurveIntegral(curves.of(path), steps)
 
 
+@checked
 def expected_gradients(background: Any, samples: int = 200) -> Method:
     """How much each entry adds to f on the way from a typical input to x.
 
@@ -94,6 +98,7 @@ def expected_gradients(background: Any, samples: int = 200) -> Method:
     return Expected(background, samples)
 
 
+@checked
 def smooth_grad(samples: int = 50, sigma: float = 0.15) -> Method:
     """The slope of the output averaged over a neighbourhood of x, which removes shattered detail.
 
@@ -103,6 +108,7 @@ def smooth_grad(samples: int = 50, sigma: float = 0.15) -> Method:
     return Smoothed(samples, float(sigma))
 
 
+@checked
 def var_grad(samples: int = 50, sigma: float = 0.15) -> Method:
     """Where the slope of the output changes most around x: curvature, blind to what is linear.
 

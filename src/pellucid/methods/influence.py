@@ -16,11 +16,13 @@ from pellucid.core.errors import BadInput
 from pellucid.core.method import Method, Result
 from pellucid.core.question import Question
 from pellucid.core.removal import Removal
+from pellucid.core.settings import checked
 from pellucid.core.state import Moments
 from pellucid.games.coalitional import Board, Coalitional
 from pellucid.games.shapley import TIMES, Permutation
 
 
+@checked
 def unary_qii(background: Any) -> Method:
     """How much does the output change, on average, when one feature alone is drawn anew?
 
@@ -37,6 +39,7 @@ def unary_qii(background: Any) -> Method:
     return Influence(absence.marginal(background), "unary_qii")
 
 
+@checked
 def set_qii(background: Any, draws: int | None = None) -> Method:
     """How much does the output change, on average, when a set of features is drawn anew, each independently?
 
@@ -48,6 +51,7 @@ def set_qii(background: Any, draws: int | None = None) -> Method:
     return Sets(absence.independent(background, draws), "set_qii")
 
 
+@checked
 def qii(background: Any, budget: int = 2048, draws: int | None = None) -> Method:
     """How much influence does each feature have, averaged over the sets it could be drawn anew with (Shapley QII)?
 

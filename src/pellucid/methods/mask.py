@@ -6,9 +6,11 @@ from typing import Any
 
 from pellucid.core import removal as absence
 from pellucid.core.method import Method
+from pellucid.core.settings import checked
 from pellucid.gradients.mask import Mask, ReleasedMask, SmallBlur
 
 
+@checked
 def meaningful_perturbation(
     steps: int = 150, area: float = 0.5, smoothness: float = 0.2, removal: Any = "blur"
 ) -> Method:
@@ -29,6 +31,7 @@ def meaningful_perturbation(
     return Mask(steps, float(area), float(smoothness), absence.of(removal))
 
 
+@checked
 def meaningful_perturbation_as_released(steps: int = 1000) -> Method:
     """The loss that the code released with hsieh2021 calls BBMP, kept to check published figures: do not use it.
 

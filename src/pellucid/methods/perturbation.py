@@ -6,6 +6,7 @@ from typing import Any
 
 from pellucid.core import removal as absence
 from pellucid.core.method import Method
+from pellucid.core.settings import checked
 from pellucid.games.bins import Tabular
 from pellucid.games.masks import Masks
 from pellucid.games.surrogate import Lime
@@ -14,6 +15,7 @@ from pellucid.games.windows import Occlusion
 Extent = int | tuple[int, ...]
 
 
+@checked
 def occlusion(window: Extent | None = None, stride: Extent | None = None, removal: Any = 0.0) -> Method:
     """How much the output falls when a window over the input is covered.
 
@@ -33,6 +35,7 @@ def occlusion(window: Extent | None = None, stride: Extent | None = None, remova
     return Occlusion(_sizes(window), _sizes(stride), absence.of(removal))
 
 
+@checked
 def rise(budget: int = 4000, cells: int = 7, keep: float = 0.5, removal: Any = 0.0) -> Method:
     """What does the model say on average where a position can be seen?
 
@@ -54,6 +57,7 @@ def rise(budget: int = 4000, cells: int = 7, keep: float = 0.5, removal: Any = 0
     return Masks(budget, cells, keep, absence.of(removal))
 
 
+@checked
 def lime(
     budget: int = 1000, width: float = 0.25, alpha: float = 1.0, distance: str = "cosine", removal: Any = 0.0
 ) -> Method:
@@ -73,6 +77,7 @@ def lime(
     return Lime(budget, float(width), float(alpha), distance, absence.of(removal))
 
 
+@checked
 def lime_tabular(
     background: Any, budget: int = 5000, discretise: bool = True, width: float | None = None, alpha: float = 1.0
 ) -> Method:

@@ -6,9 +6,11 @@ from typing import Any
 
 from pellucid.core import removal as absence
 from pellucid.core.method import Method
+from pellucid.core.settings import checked
 from pellucid.games.ablation import Ablation
 
 
+@checked
 def feature_ablation(removal: Any = 0.0) -> Method:
     """How much the output falls when one feature alone is taken away.
 

@@ -15,6 +15,7 @@ from pellucid.core.method import Method
 from pellucid.core.players import each
 from pellucid.core.question import Question
 from pellucid.core.removal import Marginal, Removal
+from pellucid.core.settings import checked
 from pellucid.core.space import Identity
 from pellucid.games.coalitional import Board
 from pellucid.games.retraining import RetrainingGame
@@ -22,6 +23,7 @@ from pellucid.games.shapley import Permutation
 from pellucid.models import wrap
 
 
+@checked
 def shapley_regression_values(estimator: Any, X: Any, y: Any, budget: int = 1024) -> Method:
     """How much does knowing each feature, in training and in prediction, add to the prediction at x?
 

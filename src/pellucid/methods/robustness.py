@@ -9,9 +9,11 @@ from pellucid.attack import pgd
 from pellucid.attack.counterfactual import Counterfactual
 from pellucid.attack.problem import Attack
 from pellucid.core.method import Method
+from pellucid.core.settings import checked
 from pellucid.games.greedy import Greedy, GreedySets, Objective, OneStep
 
 
+@checked
 def greedy(
     criterion: str = "irrelevant",
     fraction: float = 0.3,
@@ -36,6 +38,7 @@ def greedy(
     return Greedy(Objective(criterion, against, attack, norm), fraction, step)
 
 
+@checked
 def greedy_as(
     criterion: str = "irrelevant",
     fraction: float = 0.3,
@@ -62,6 +65,7 @@ def greedy_as(
     return GreedySets(objective, fraction, step, subsets=subsets, inclusion=inclusion, intercept=intercept)
 
 
+@checked
 def greedy_as_released(
     criterion: str = "irrelevant", fraction: float = 0.5, subsets: int = 5000, steps: int = 100, against: Any = None
 ) -> Method:
@@ -78,6 +82,7 @@ def greedy_as_released(
     )
 
 
+@checked
 def one_step_banzhaf(
     criterion: str = "irrelevant",
     fraction: float = 0.3,
@@ -98,6 +103,7 @@ def one_step_banzhaf(
     return OneStep(objective, fraction, 1.0, subsets=subsets, inclusion=0.5)
 
 
+@checked
 def counterfactual_cfx(
     price: float = 0.05, against: Any = None, attack: Attack | Sequence[Attack] | None = None
 ) -> Method:

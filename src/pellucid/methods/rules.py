@@ -6,9 +6,11 @@ from typing import Any
 
 from pellucid.core import removal as absence
 from pellucid.core.method import Method
+from pellucid.core.settings import checked
 from pellucid.games.anchors import Anchors
 
 
+@checked
 def anchors(
     threshold: float = 0.95,
     removal: Any = 0.0,

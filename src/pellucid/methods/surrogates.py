@@ -7,11 +7,13 @@ from typing import Any
 from pellucid.core import removal as absence
 from pellucid.core.errors import BadInput, Unsupported
 from pellucid.core.method import Method
+from pellucid.core.settings import checked
 from pellucid.games.interactions import INDICES, Interactions
 from pellucid.games.kernel import LowOrder
 from pellucid.games.lasso import Lasso
 
 
+@checked
 def low_order_shap(order: int = 1, removal: Any = 0.0) -> Method:
     """Shapley values from the smallest and the largest coalitions alone.
 
@@ -31,6 +33,7 @@ def low_order_shap(order: int = 1, removal: Any = 0.0) -> Method:
     return LowOrder(order, absence.of(removal))
 
 
+@checked
 def kernel_shap_lasso(budget: int = 256, features: int | None = None, removal: Any = 0.0) -> Method:
     """Shapley values of the few players that matter, when the budget is too small to fit all of them.
 
@@ -46,6 +49,7 @@ def kernel_shap_lasso(budget: int = 256, features: int | None = None, removal: A
     return Lasso(budget, absence.of(removal), features)
 
 
+@checked
 def shapley_interactions(order: int = 2, budget: int = 2048, index: str = "k-SII", removal: Any = 0.0) -> Method:
     """Which players act together, and what is left to each alone?
 

@@ -15,6 +15,7 @@ from pellucid.core.errors import Unsupported
 from pellucid.core.method import Method, Result
 from pellucid.core.question import Question
 from pellucid.core.removal import Marginal
+from pellucid.core.settings import checked
 from pellucid.core.space import Identity
 from pellucid.models.sklearn import SklearnModel
 
@@ -22,6 +23,7 @@ _OTHERS = "use kernel_shap() or permutation_shapley()"
 _MISS = 1e-3  # of the largest values: what shap's single precision may cost
 
 
+@checked
 def tree_shap(background: Any = None) -> Method:
     """Exact Shapley values of a tree ensemble in polynomial time.
 

@@ -8,6 +8,7 @@ from typing import Any
 from pellucid.attack.problem import Attack
 from pellucid.attack.radius import pick
 from pellucid.core import removal as absence
+from pellucid.core.settings import checked
 from pellucid.metrics.additivity import Infidelity, Prediction, SensitivityN
 from pellucid.metrics.completeness import Completeness
 from pellucid.metrics.labelled import Precision
@@ -18,6 +19,7 @@ from pellucid.metrics.robustness import Irrelevant, Relevant
 from pellucid.metrics.sensitivity import Sensitivity
 
 
+@checked
 def insertion(
     reference: Any = "uniform",
     read: str | None = None,
@@ -38,6 +40,7 @@ def insertion(
     return Insertion(absence.of(reference), read, grid, tuple(fractions))
 
 
+@checked
 def deletion(
     reference: Any = "uniform",
     read: str | None = None,
@@ -61,6 +64,7 @@ def completeness() -> Metric:
     return Completeness()
 
 
+@checked
 def value_error(samples: int = 128, removal: Any = 0.0, grid: int | None = None) -> Metric:
     """Do the values predict the output when any features are taken away?
 
@@ -74,6 +78,7 @@ def value_error(samples: int = 128, removal: Any = 0.0, grid: int | None = None)
     return Prediction(samples, absence.of(removal), grid)
 
 
+@checked
 def sensitivity_n(n_sizes: int = 8, samples: int = 32, removal: Any = 0.0, grid: int | None = None) -> Metric:
     """Does the output fall the more, the larger the values of the features taken away?
 
@@ -86,6 +91,7 @@ def sensitivity_n(n_sizes: int = 8, samples: int = 32, removal: Any = 0.0, grid:
     return SensitivityN(samples, absence.of(removal), grid, n_sizes)
 
 
+@checked
 def infidelity(samples: int = 128, removal: Any = 0.0, grid: int | None = None) -> Metric:
     """Do the values say how much the output falls when a square of the picture is taken away?
 
@@ -99,6 +105,7 @@ def infidelity(samples: int = 128, removal: Any = 0.0, grid: int | None = None) 
     return Infidelity(samples, absence.of(removal), grid)
 
 
+@checked
 def robustness_irrelevant(
     fractions: tuple[float, ...] | None = None,
     grid: int | None = None,
@@ -128,6 +135,7 @@ def robustness_irrelevant(
     return Irrelevant(_sizes(fractions), grid, norm, against, _attacks(method))
 
 
+@checked
 def robustness_relevant(
     fractions: tuple[float, ...] | None = None,
     grid: int | None = None,
@@ -143,6 +151,7 @@ def robustness_relevant(
     return Relevant(_sizes(fractions), grid, norm, against, _attacks(method))
 
 
+@checked
 def sensitivity(radius: float = 0.1, neighbours: int = 20, norm: float = 2, grid: int | None = None) -> Metric:
     """How much of what a method ranks first may change when the input hardly does?
 
@@ -158,6 +167,7 @@ def sensitivity(radius: float = 0.1, neighbours: int = 20, norm: float = 2, grid
     return Sensitivity(radius, neighbours, norm, grid)
 
 
+@checked
 def parameter_randomisation(kind: str = "last", draws: int = 1, stages: int = 10) -> Metric:
     """Does the map change when what the model has learned is replaced by random numbers?
 
@@ -172,6 +182,7 @@ def parameter_randomisation(kind: str = "last", draws: int = 1, stages: int = 10
     return Randomisation(kind, draws, stages)
 
 
+@checked
 def precision_at_k(truth: Any, k: tuple[int, ...] = (1, 2, 3, 4, 5)) -> Metric:
     """How many of the features that a method ranks first are the ones that people marked, or that were planted?
 

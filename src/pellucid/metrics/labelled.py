@@ -30,12 +30,13 @@ class Precision(Metric):
     direction: ClassVar[str] = "higher"
 
     def __post_init__(self) -> None:
-        truth = self.truth if isinstance(self.truth, Tensor) else torch.from_numpy(np.asarray(self.truth))
-        if truth.dtype != torch.bool or truth.ndim < 2 or truth.numel() == 0:
+        given = self.truth if isinstance(self.truth, Tensor) else np.asarray(self.truth)
+        if given.dtype not in (torch.bool, np.dtype(bool)) or given.ndim < 2 or 0 in given.shape:
             raise BadInput(
-                f"{self.name}: truth must be bool, one mask a row, (B, features); got {truth.dtype} of shape "
-                f"{tuple(truth.shape)}"
+                f"{self.name}: truth must be bool, one mask a row, (B, features); got {given.dtype} of shape "
+                f"{tuple(given.shape)}"
             )
+        truth = torch.as_tensor(given)
         if not self.k or any(isinstance(k, bool) or not isinstance(k, int) or k < 1 for k in self.k):
             raise BadInput(f"{self.name}: k must be whole numbers of at least 1, got {self.k!r}")
         truth = truth.detach().cpu().flatten(1)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from pellucid.attack.decision import Decision
-from pellucid.attack.geometry import NORMS
+from pellucid.attack.geometry import check_norm
 from pellucid.attack.minimum import MinimumNorm
 from pellucid.attack.pgd import INSIDE, PGD
 from pellucid.attack.problem import Attack, Bracket, Problem
@@ -60,8 +60,7 @@ class Robustness(Metric):
     def __post_init__(self) -> None:
         if self.grid is not None and (isinstance(self.grid, bool) or not isinstance(self.grid, int) or self.grid < 1):
             raise BadInput(f"{self.name}: grid must be a number of cells a side, got {self.grid!r}")
-        if self.norm not in NORMS:
-            raise BadInput(f"{self.name}: norm must be 1, 2 or math.inf, got {self.norm!r}")
+        check_norm(self.norm, f"{self.name}: ")
         if self.fractions is not None:
             sizes = tuple(float(f) for f in self.fractions)
             if not sizes or list(sizes) != sorted(set(sizes)) or sizes[0] < 0 or sizes[-1] > 1:

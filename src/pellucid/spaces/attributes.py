@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pellucid.core.errors import BadInput, listing
 from pellucid.core.partition import Division, Players
+from pellucid.core.settings import checked, function_of
 
 UNLABELLED = "unlabelled"
 
@@ -166,6 +167,7 @@ def labels(x: Any, attributes: Any) -> Labels:
     return Labels(known)
 
 
+@checked
 def attributes(
     translator: Translator,
     names: Sequence[str],
@@ -193,9 +195,8 @@ def attributes(
     demijolla2020, liu2019.
     """
     reader = read if read is not None else getattr(translator, "read", None)
-    for role, function in (("translator", translator), ("read", reader)):
-        if not callable(function):
-            raise BadInput(f"spaces.attributes: {role} must be a function of pictures, got {type(function).__name__}")
+    function_of(translator, "spaces.attributes: translator", "x", "difference")
+    function_of(reader, "spaces.attributes: read", "x")
     titles = tuple(str(name) for name in names)
     if not titles or len(set(titles)) < len(titles) or UNLABELLED in titles:
         raise BadInput(

@@ -12,6 +12,8 @@ from torch import Tensor
 from pellucid.core.errors import BadInput
 from pellucid.core.players import Division
 from pellucid.core.players import groups as grouped
+from pellucid.core.removal import as_tensor
+from pellucid.core.settings import checked, function_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +73,7 @@ class Decoder:
         return value
 
 
+@checked
 def decoder(
     encode: Callable[[Tensor], Tensor],
     decode: Callable[[Tensor], Tensor],
@@ -88,9 +91,8 @@ def decoder(
     explained is f(decode(z)); how far that is from f(x) is recorded as ``details["reconstruction_gap"]``, and warned of
     above the ``tolerance``, relative to what is explained. Source: demijolla2020.
     """
-    for role, function in (("encode", encode), ("decode", decode)):
-        if not callable(function):
-            raise BadInput(f"spaces.decoder: {role} must be a function of a batch, got {type(function).__name__}")
+    function_of(encode, "spaces.decoder: encode", "x")
+    function_of(decode, "spaces.decoder: decode", "z")
     titles = None if names is None else tuple(str(name) for name in names)
     turn = None if rotation is None else _orthogonal(rotation)
     return Decoder(
@@ -128,7 +130,7 @@ def aligned(z: Any, truth: Any, columns: Sequence[int]) -> Tensor:
 
 
 def _orthogonal(rotation: Any) -> Tensor:
-    turn = torch.as_tensor(rotation).detach().double().clone()
+    turn = as_tensor(rotation, "spaces.decoder: rotation").double()
     if turn.ndim != 2 or turn.shape[0] != turn.shape[1]:
         raise BadInput(f"spaces.decoder: rotation must be a square matrix, got shape {tuple(turn.shape)}")
     if float((turn @ turn.T - torch.eye(len(turn), dtype=torch.float64)).abs().max()) > 1e-4:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pellucid.core.errors import BadInput
 from pellucid.core.players import Division, Players
+from pellucid.core.settings import checked
 
 _CORNER = 0.5**0.5
 """The highest radius, in cycles a pixel: both frequencies at one half."""
@@ -85,6 +86,7 @@ def _rings(height: int, width: int, bins: int) -> tuple[Tensor, tuple[str, ...]]
     return labels, tuple(f"{low:.3f} to {high:.3f}" for low, high in edges)
 
 
+@checked
 def fourier(bins: int | None = None) -> Fourier:
     """Which frequencies does the model read: coarse shape, or fine texture?
 

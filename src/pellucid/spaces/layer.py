@@ -14,6 +14,7 @@ from pellucid.core.errors import BadInput, Unsupported, listing
 from pellucid.core.model import Model
 from pellucid.core.partition import Division, Players
 from pellucid.core.probe import ROUNDING
+from pellucid.core.settings import checked
 
 BY = ("unit", "channel", "position")
 _MOST_TRIED = 100
@@ -133,6 +134,7 @@ class Layer:
         return Players(labels, tuple(f"position {','.join(map(str, index))}" for index in where))
 
 
+@checked
 def layer(model: Any, layer: str, by: str = "unit") -> Layer:
     """Which units of a layer does the output rest on?
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pellucid.core.errors import BadInput, Unsupported
 from pellucid.core.players import Division, Players
+from pellucid.core.settings import checked
 
 DIRECTIONS = ("across", "down", "diagonal")
 """Of change: the details of a level lie right of, under, and aslant of its coarser part."""
@@ -91,6 +92,7 @@ def _matrix(wavelet: str, size: int) -> np.ndarray[tuple[int, int], np.dtype[np.
     return np.concatenate(pywt.dwt(np.eye(size), wavelet, mode="periodization", axis=0))
 
 
+@checked
 def wavelets(wavelet: str = "db2", levels: int = 3) -> Wavelets:
     """Which scales does the model read, and in which direction do they change?
 
