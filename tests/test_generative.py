@@ -261,6 +261,7 @@ class Sliding:
     """Its settings."""
 
     rate: float = 0.05
+    decay: float = 0.0
     batch: int = 4
     name: str = "slide"
     betas: tuple[float, float] = (0.0, 0.0)
@@ -282,6 +283,15 @@ def test_training_stops_early_and_returns_the_best_weights():
     whole = generative.fit(Sliding(), PICTURES, steps=26, every=2, held_out=PICTURES[:5])
     assert whole.kept == 26
     assert whole.model.weight.item() == pytest.approx(0.65, abs=1e-4)
+
+
+def test_the_rate_falls_to_nothing_over_the_last_steps():
+    """A slide moves by the rate: in the first 24 of 40 steps the whole of it, then a sixteenth less each step."""
+    fitted = generative.fit(Sliding(decay=0.4), PICTURES, steps=40)
+    falling = [(40 - index) / 16 for index in range(24, 40)]
+    assert fitted.model.weight.item() == pytest.approx(0.05 * (12 + sum(falling[::2])), abs=1e-4)
+    before = generative.fit(Sliding(), PICTURES, steps=24)
+    assert fitted.losses["loss"][:24].equals(before.losses["loss"])
 
 
 def test_every_row_is_seen_once_in_each_pass_and_bytes_count_as_255ths():

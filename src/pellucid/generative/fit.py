@@ -101,8 +101,8 @@ def fit(
 
     - ``model``: a recipe such as ``generative.beta_tcvae()``; it says the size of minibatches and the rate;
     - ``x``: (N, ...) pictures in 0..1, or uint8; ``y``: (N, A) labels, for models that learn from them (NaN: unknown);
-    - ``steps``: minibatches; ``every``: so many steps apart come a checkpoint, a call of ``run.progress`` and a look at
-      the held-out rows;
+    - ``steps``: minibatches; over the last of them the rate falls to 0 in a line, where the recipe has a ``decay``;
+      ``every``: so many steps apart come a checkpoint, a call of ``run.progress`` and a look at the held-out rows;
     - ``held_out``: x, or (x, y), of rows to test on; with ``patience`` training stops once so many looks in a row found
       nothing better, and the best weights are returned, else the last;
     - ``device``: where to compute (None: where ``x`` is); the data stays where it is and is moved by minibatches;
@@ -146,11 +146,11 @@ def fit(
         learner.to(place)
         if x.ndim == 4:
             learner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a quarter faster
-        loop = _Loop(model, learner, (x, y), test, seed, store)
+        loop = _Loop(model, learner, (x, y), test, steps, seed, store)
         loop.load()
         progress = loop.progress
         while progress.step < steps and (patience is None or progress.stale < patience):
-            loop.block(min(every, steps - progress.step), steps, choose=patience is not None)
+            loop.block(min(every, steps - progress.step), choose=patience is not None)
             if run.progress is not None:
                 run.progress(f"training {model.name}", progress.step, steps)
         if patience is not None:
@@ -168,6 +168,7 @@ class _Loop:
     learner: Learner
     train: tuple[Tensor, Tensor | None]
     test: tuple[Tensor, Tensor | None] | None
+    last: int
     seed: int
     store: Store | None
     progress: _Progress = field(default_factory=_Progress)
@@ -181,13 +182,13 @@ class _Loop:
             for part, parameters in self.learner.parts().items()
         }
 
-    def block(self, count: int, last: int, choose: bool) -> None:
+    def block(self, count: int, choose: bool) -> None:
         """Some steps, then a look at the held-out rows, then a checkpoint."""
         progress, start, terms = self.progress, time.perf_counter(), []
         self.learner.train()
         for index in range(progress.step, progress.step + count):
             terms.append(self._descend(index))
-        found = None if self.test is None else self._score(last)
+        found = None if self.test is None else self._score()
         first = progress.step
         progress.add(terms, found)
         for name, values in progress.record.items():
@@ -212,12 +213,19 @@ class _Loop:
     def _descend(self, index: int) -> dict[str, Tensor]:
         part = self.learner.turn(index)
         optimiser = self.optimisers[part]
+        for group in optimiser.param_groups:
+            group["lr"] = self._rate(index)
         x, y = self._minibatch(index)
         terms = self.learner.losses(part, x, y, Step(index, len(self.train[0]), self.seed))
         self.learner.zero_grad()  # also what other parts were left with
         terms["loss"].backward()
         optimiser.step()
         return {name: value.detach() for name, value in terms.items()}
+
+    def _rate(self, index: int) -> float:
+        """The recipe's rate, and over the last steps a line from it towards 0."""
+        falling = self.recipe.decay * self.last
+        return self.recipe.rate * (1.0 if falling == 0 else min(1.0, (self.last - index) / falling))
 
     def _minibatch(self, index: int) -> tuple[Tensor, Tensor | None]:
         x, y = self.train
@@ -228,7 +236,7 @@ class _Loop:
         rows = self.order[1][place * size : (place + 1) * size].to(x.device)
         return self._moved(x[rows]), None if y is None else self._moved(y[rows.to(y.device)])
 
-    def _score(self, last: int) -> float:
+    def _score(self) -> float:
         """The mean held-out score, with the weights that terms of the loss have at the last step."""
         x, y = cast("tuple[Tensor, Tensor | None]", self.test)
         parts = max(1, len(x) // self.recipe.batch)
@@ -237,7 +245,7 @@ class _Loop:
         total = 0.0
         with torch.no_grad():
             for draw, (start, stop) in enumerate(itertools.pairwise(edges)):
-                step = Step(last, len(x), self.seed, "generative.fit/held_out", draw)
+                step = Step(self.last, len(x), self.seed, "generative.fit/held_out", draw)
                 labels = None if y is None else self._moved(y[start:stop])
                 total += float(self.learner.score(self._moved(x[start:stop]), labels, step)) * (stop - start)
         return total / len(x)

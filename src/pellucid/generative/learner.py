@@ -94,6 +94,11 @@ class Recipe(Protocol):
         ...
 
     @property
+    def decay(self) -> float:
+        """The share of the steps, the last ones, over which the rate falls to 0 in a line."""
+        ...
+
+    @property
     def betas(self) -> tuple[float, float]:
         """Adam's decay rates."""
         ...

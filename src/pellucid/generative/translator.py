@@ -37,6 +37,7 @@ class STGAN:
     penalty: float = 10.0
     batch: int = 32
     rate: float = 2e-4
+    decay: float = 0.25
     betas: tuple[float, float] = (0.5, 0.999)
 
     name = "translator"
@@ -311,9 +312,9 @@ def translator(
     Generator G(x, d), d = wanted - own attributes: an encoder and a decoder with selective transfer units on the skips;
     loss = - critic(G(x, d)) + attribute_weight · cross-entropy of the wanted attributes as the critic reads them +
     reconstruction_weight · mean |G(x, 0) - x|. Critic: Wasserstein with gradient penalty 10, + cross-entropy of the
-    true attributes; ``critic_steps`` steps of it for one of the generator. Adam at 2e-4, minibatches of 32. In training
-    attributes are read through normal ``noise`` of that standard deviation, lest the generator learn changes that the
-    critic reads and nobody sees.
+    true attributes; ``critic_steps`` steps of it for one of the generator. Adam at 2e-4, falling to 0 over the last
+    quarter of the steps, minibatches of 32. In training attributes are read through normal ``noise`` of that standard
+    deviation, lest the generator learn changes that the critic reads and nobody sees.
 
     ``names``: of the attributes; ``fit(translator(names), x, y)`` is given labels y (N, A), 0 or 1. ``size``: of square
     pictures, 28 to 128 pixels; ``filters``: width of the first layer, which doubles at each of up to five. Check the

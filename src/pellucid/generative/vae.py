@@ -30,6 +30,7 @@ class BetaTCVAE:
     gamma: float = 1.0
     batch: int = 64
     rate: float = 5e-4
+    decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     filters: tuple[int, ...] = (32,)
     hidden: tuple[int, ...] = (256, 256)
@@ -99,6 +100,7 @@ class JointVAE:
     temperature: float = 0.67
     batch: int = 64
     rate: float = 5e-4
+    decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     filters: tuple[int, ...] = (32, 64)
     hidden: tuple[int, ...] = (256,)
