@@ -2,12 +2,16 @@
 
 import os
 import random
+from types import SimpleNamespace
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads; two busy threads are slower than one
 
 import numpy as np
 import pytest
 import torch
+
+from pellucid import judging
+from tests.reference.contestants import rows
 
 torch.set_num_threads(1)
 
@@ -36,3 +40,31 @@ def command_line(capsys):
         return code, out, err
 
     return go
+
+
+@pytest.fixture
+def no_digits(monkeypatch):
+    """As on a machine without the demo extra: the fourth check does not apply."""
+
+    def missing():
+        raise ImportError("the digits are not installed")
+
+    judging._tag_precision.cache_clear()
+    monkeypatch.setattr(judging, "_tagged", missing)
+
+
+@pytest.fixture
+def small_digits(monkeypatch):
+    """Instead of digits, 6 x 6 pictures whose class is the brightness of two pixels, the tag."""
+    tag = torch.zeros(9, 1, 6, 6, dtype=torch.bool)
+    tag[:, 0, 1, 1] = tag[:, 0, 1, 2] = True
+    x = rows(9, 1, 6, 6) * 0.4
+    x[tag] = 1.0
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 2)).eval()
+    torch.nn.init.zeros_(net[1].weight)
+    net[1].weight.data[1] = tag[0].flatten().float()
+    examples = SimpleNamespace(x=x, y=torch.ones(9, dtype=torch.long), truth={"tag": tag})
+    judging._tag_precision.cache_clear()
+    monkeypatch.setattr(judging, "_tagged", lambda: (net, examples))
+    yield examples
+    judging._tag_precision.cache_clear()
