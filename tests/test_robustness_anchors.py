@@ -209,7 +209,7 @@ def test_a_forest_is_scored_by_its_predictions():
         ({"grid": 0}, "grid must be a number of cells"),
         ({"norm": 3}, "norm must be 1, 2 or math.inf"),
         ({"method": "pgd"}, "must be an Attack"),
-        ({"method": []}, "must be an Attack"),
+        ({"method": []}, "expected an attack"),
     ],
     ids=["falling", "above one", "none", "no cells", "norm", "a name", "no attack"],
 )
