@@ -12,6 +12,7 @@ import torch
 
 from pellucid import judging
 from tests.reference.contestants import rows
+from tests.reference.desk import desk, here, run  # noqa: F401 - fixtures of the command line's tests
 
 torch.set_num_threads(1)
 
