@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import replace
 
@@ -81,7 +82,8 @@ def test_the_losses_are_their_formulas(part):
     ).double()
     assert not torch.equal(wanted, y)
     made = learner(x, wanted - y)
-    score, noise = learner.critic(made)[0], 0.1 * step.normal("noise", x)
+    score, strength = learner.critic(made)[0], 0.5 * step.uniform("strength", x[:, 0, 0, 0])
+    noise = torch.stack([s * n for s, n in zip(strength, step.normal("noise", x), strict=True)])
 
     def entropy(logits, truth):
         p = torch.sigmoid(logits)
@@ -127,6 +129,21 @@ def test_parts_take_turns_and_a_killed_training_goes_on_with_the_same_bits(tmp_p
     assert losses["generator attributes"].notna().tolist() == [False, False, True] * 3
     start = SMALL.build(3).state_dict()
     assert not any(torch.equal(start[n], v) for n, v in once.model.state_dict().items() if n.endswith("0.weight"))
+
+
+def test_the_mask_says_where_the_picture_is_painted_over():
+    """With weights that make every pixel alike, G = x + m (p - x), m and p sigmoids of the biases; ends exact."""
+    model = SMALL.build(0).eval()
+    last, d = model.generator.last, torch.tensor([[1.0, 0.0]]).expand(len(X), 2)
+    with torch.no_grad():
+        last.weight.zero_()
+        for paint, mask in ((0.0, 0.0), (1.0, -2.0), (3.0, 40.0), (-1.0, -110.0)):
+            last.bias.copy_(torch.tensor([paint, mask]))
+            p, m = (1 / (1 + math.exp(-v)) for v in (paint, mask))
+            made = model(X, d)
+            assert torch.allclose(made, X + m * (p - X), atol=1e-6)
+            if mask == -110:
+                assert torch.equal(made, X)
 
 
 def test_rows_do_not_depend_on_one_another_and_pictures_stay_in_range():

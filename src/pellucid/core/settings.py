@@ -42,7 +42,7 @@ def checked(recipe: Callable[P, T]) -> Callable[P, T]:
         try:
             made = recipe(*given.args, **given.kwargs)
         except Exception as error:
-            if not str(error).startswith(title):
+            if not str(error).startswith((title, recipe.__name__)):
                 _check(title, given.arguments, hints)
             raise
         _check(title, given.arguments, hints)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pellucid.core.errors import BadInput, Unreliable, listing
+from pellucid.core.settings import checked
 from pellucid.generative.learner import Learner, Step, halvings, initialised, pictures, positive, whole
 from pellucid.generative.quality import Flips
 from pellucid.spaces.attributes import Attributes, Reader
@@ -87,7 +88,10 @@ class Transfer(nn.Module):
 
 
 class Generator(nn.Module):
-    """Encoder, a selective transfer unit on each skip, decoder. Rows do not see each other: norms are by groups."""
+    """Encoder, a selective transfer unit on each skip, decoder, and a mask that says where the picture is painted over.
+
+    Rows do not see each other: norms are by groups.
+    """
 
     def __init__(self, settings: STGAN) -> None:
         super().__init__()
@@ -102,7 +106,7 @@ class Generator(nn.Module):
                 strict=True,
             )
         )
-        self.last = nn.Conv2d(widths[0] + channels, channels, 3, 1, 1)
+        self.last = nn.Conv2d(widths[0] + channels, channels + 1, 3, 1, 1)
 
     def forward(self, x: Tensor, difference: Tensor) -> Tensor:
         """Pictures in 0..1 with the attributes moved by the differences."""
@@ -116,8 +120,9 @@ class Generator(nn.Module):
             passed, state = transfer(feature, state, difference)
             made = torch.cat([layer(made), passed], 1)
         made = self.up[-1](made)
-        pixels: Tensor = torch.tanh(self.last(torch.cat([made, scaled], 1)))
-        return (pixels + 1) / 2
+        paint, mask = self.last(torch.cat([made, scaled], 1)).tensor_split([-1], 1)
+        painted: Tensor = x + torch.sigmoid(mask) * (torch.sigmoid(paint) - x)
+        return painted
 
 
 class Critic(nn.Module):
@@ -252,8 +257,9 @@ class Translator(Learner):
         return space_of(self, self.settings.names, read, exclusive, resolve, tolerance=tolerance)
 
     def _read(self, x: Tensor, step: Step) -> Tensor:
-        """Logits of attributes seen through noise, so that no change is read that nobody could see."""
-        logits: Tensor = self.critic(x + self.settings.noise * step.normal("noise", x))[1]
+        """Logits of attributes seen through noise, weak or strong, so that only what is changed in full reads so."""
+        strength = self.settings.noise * step.uniform("strength", x[:, :1, :1, :1])
+        logits: Tensor = self.critic(x + strength * step.normal("noise", x))[1]
         return logits
 
     def _wanted(self, own: Tensor, step: Step) -> Tensor:
@@ -296,6 +302,7 @@ def _head(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, 128), nn.LeakyReLU(_SLOPE), nn.Linear(128, outputs))
 
 
+@checked
 def translator(
     names: Sequence[str],
     size: int = 64,
@@ -304,17 +311,19 @@ def translator(
     attribute_weight: float = 10.0,
     reconstruction_weight: float = 100.0,
     critic_steps: int = 5,
-    noise: float = 0.1,
+    noise: float = 0.5,
 ) -> STGAN:
     """What would this picture be with glasses, and all else the same? Attributes changed in pictures, learned from
     labels.
 
-    Generator G(x, d), d = wanted - own attributes: an encoder and a decoder with selective transfer units on the skips;
-    loss = - critic(G(x, d)) + attribute_weight · cross-entropy of the wanted attributes as the critic reads them +
-    reconstruction_weight · mean |G(x, 0) - x|. Critic: Wasserstein with gradient penalty 10, + cross-entropy of the
+    Generator G(x, d) = x + m (p - x), d = wanted - own attributes: paint p and where it goes, m in 0..1 at each pixel,
+    come from an encoder and a decoder with selective transfer units on the skips. Loss = - critic(G(x, d)) +
+    attribute_weight · cross-entropy of the wanted attributes as the critic reads them + reconstruction_weight ·
+    mean |G(x, 0) - x|. Critic: Wasserstein with gradient penalty 10, + cross-entropy of the
     true attributes; ``critic_steps`` steps of it for one of the generator. Adam at 2e-4, falling to 0 over the last
-    quarter of the steps, minibatches of 32. In training attributes are read through normal ``noise`` of that standard
-    deviation, lest the generator learn changes that the critic reads and nobody sees.
+    quarter of the steps, minibatches of 32. In training attributes are read through normal noise whose standard
+    deviation is drawn for each picture from 0 to ``noise``, lest the generator learn changes that the critic reads and
+    nobody sees.
 
     ``names``: of the attributes; ``fit(translator(names), x, y)`` is given labels y (N, A), 0 or 1. ``size``: of square
     pictures, 28 to 128 pixels; ``filters``: width of the first layer, which doubles at each of up to five. Check the
@@ -322,8 +331,8 @@ def translator(
 
     Cost: about 120 M multiplications a picture at 64 pixels. Departures: each attribute is wanted as in the picture or
     as in another row by a coin of its own, which is what coalitions ask for, where the source wants all of another
-    row's; attributes are read through noise; norms are by groups, so that rows do not depend on one another; the
-    picture joins the last layer. Sources: liu2019, he2019, gulrajani2017.
+    row's; attributes are read through noise; norms are by groups, so that rows do not depend on one another; and the
+    mask, without which what is there is hard to take away (pumarola2018). Sources: liu2019, he2019, gulrajani2017.
 
     >>> model = translator(["hat"], size=32, channels=1, filters=4).build(seed=0)
     >>> model(torch.zeros(2, 1, 32, 32), torch.ones(2, 1)).shape

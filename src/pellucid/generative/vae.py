@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pellucid.core.errors import BadInput, listing
+from pellucid.core.settings import checked
 from pellucid.generative.autoencoder import VAE, Pass
 from pellucid.generative.latents import category_divergence, divergences, normal_divergence
 from pellucid.generative.learner import Step, halvings, positive, whole
@@ -154,6 +155,7 @@ class JointVAE:
 Settings = BetaTCVAE | JointVAE
 
 
+@checked
 def beta_tcvae(
     size: int = 64, latents: int = 10, channels: int = 1, beta: float = 6.4, anneal: int = 10_000
 ) -> BetaTCVAE:
@@ -175,6 +177,7 @@ def beta_tcvae(
     return BetaTCVAE(size, latents, channels, beta, anneal)
 
 
+@checked
 def supervised_vae(
     names: Sequence[str],
     size: int = 64,
@@ -203,6 +206,7 @@ def supervised_vae(
     return BetaTCVAE(size, latents, channels, beta, anneal, tuple(str(name) for name in names), weight)
 
 
+@checked
 def joint_vae(
     size: int = 32,
     continuous: int = 10,
