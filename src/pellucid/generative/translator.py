@@ -218,7 +218,10 @@ class Translator(Learner):
             return {"loss": loss, "critic gap": gap, "critic penalty": penalty, "critic attributes": attributes}
         fake, back = self.generator(x, wanted - own), self.generator(x, torch.zeros_like(own))
         score, _ = self.critic(fake)
-        attributes = F.binary_cross_entropy_with_logits(self._read(fake, step), wanted)
+        with torch.no_grad():  # what is to stay is to read as it did, no more: else it would be painted ever bolder
+            before = torch.sigmoid(self._read(x, step))
+        to_read = torch.where(wanted == own, before, wanted)
+        attributes = F.binary_cross_entropy_with_logits(self._read(fake, step), to_read)
         reconstruction = (back - x).abs().mean()
         changes = settings.attribute_weight * attributes + settings.reconstruction_weight * reconstruction
         return {
@@ -318,12 +321,12 @@ def translator(
 
     Generator G(x, d) = x + m (p - x), d = wanted - own attributes: paint p and where it goes, m in 0..1 at each pixel,
     come from an encoder and a decoder with selective transfer units on the skips. Loss = - critic(G(x, d)) +
-    attribute_weight · cross-entropy of the wanted attributes as the critic reads them + reconstruction_weight ·
-    mean |G(x, 0) - x|. Critic: Wasserstein with gradient penalty 10, + cross-entropy of the
-    true attributes; ``critic_steps`` steps of it for one of the generator. Adam at 2e-4, falling to 0 over the last
-    quarter of the steps, minibatches of 32. In training attributes are read through normal noise whose standard
-    deviation is drawn for each picture from 0 to ``noise``, lest the generator learn changes that the critic reads and
-    nobody sees.
+    attribute_weight · cross-entropy of what the critic reads, from 0 or 1 for attributes that are to change and from
+    what it reads in x for the others + reconstruction_weight · mean |G(x, 0) - x|. Critic: Wasserstein with gradient
+    penalty 10, + cross-entropy of the true attributes; ``critic_steps`` steps of it for one of the generator. Adam at
+    2e-4, falling to 0 over the last quarter of the steps, minibatches of 32. In training attributes are read through
+    normal noise whose standard deviation is drawn for each picture from 0 to ``noise``, lest the generator learn
+    changes that the critic reads and nobody sees.
 
     ``names``: of the attributes; ``fit(translator(names), x, y)`` is given labels y (N, A), 0 or 1. ``size``: of square
     pictures, 28 to 128 pixels; ``filters``: width of the first layer, which doubles at each of up to five. Check the
@@ -331,8 +334,9 @@ def translator(
 
     Cost: about 120 M multiplications a picture at 64 pixels. Departures: each attribute is wanted as in the picture or
     as in another row by a coin of its own, which is what coalitions ask for, where the source wants all of another
-    row's; attributes are read through noise; norms are by groups, so that rows do not depend on one another; and the
-    mask, without which what is there is hard to take away (pumarola2018). Sources: liu2019, he2019, gulrajani2017.
+    row's; attributes are read through noise, and those that stay need only be read as they were, lest they be painted
+    ever bolder; norms are by groups, so that rows do not depend on one another; and the mask, without which what is
+    there is hard to take away (pumarola2018). Sources: liu2019, he2019, gulrajani2017.
 
     >>> model = translator(["hat"], size=32, channels=1, filters=4).build(seed=0)
     >>> model(torch.zeros(2, 1, 32, 32), torch.ones(2, 1)).shape

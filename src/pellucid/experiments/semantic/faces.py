@@ -183,12 +183,12 @@ def _facts(found: Found) -> tuple[tuple[str, str], ...]:
     if fitted is not None:
         said["Smaller than published"] = (
             f"The translator: {fitted.steps:,} steps on minibatches of 16 of 8,000 faces, 12 filters, two steps of "
-            "the critic for one of the generator, Adam at 2e-3, falling to 0 over the last quarter, weight 30 of the "
-            "attributes, which are read through noise of up to .5, and a mask that says where the picture is painted "
-            "over; published: 128 pixels, 200 epochs of CelebA, five steps of the critic, 2e-4, weight 10, no noise, "
-            "no mask. Weight, noise, the falling rate and the mask were set after earlier runs, seen on these faces "
-            "and on others, had not passed: first they made changes that the critic reads and the judge does not, then "
-            f"half changes, and took little away. Trained in {numerals.seconds(fitted.seconds)}."
+            "the critic for one of the generator, Adam at 2e-3, falling to 0 over the last quarter; attributes are "
+            "read through noise of up to .5, those that stay need only read as they did, and a mask says where the "
+            "picture is painted over. Published: 128 pixels, 200 epochs of CelebA, five steps of the critic, 2e-4, no "
+            "noise, no mask. These were set after earlier runs, seen on these faces and on others, had not passed: "
+            "they made changes that the critic reads and the judge does not, then half changes, took little away, and "
+            f"painted over what should stay. Trained in {numerals.seconds(fitted.seconds)}."
         )
     said["Classifiers"] = (
         "Two convolutions and two linear layers on 6,000 faces, their own for each world and task; the judge of "

@@ -24,7 +24,7 @@ from pellucid.generative.fit import Fitted
 from pellucid.generative.quality import Flips, Reconstruction
 from pellucid.spaces.attributes import UNLABELLED, Attributes
 
-ROWS, BACKGROUND, STEPS, JUDGED, ORDERS = 240, 400, 40_000, 400, 150
+ROWS, BACKGROUND, STEPS, JUDGED, ORDERS = 240, 400, 28_000, 400, 150
 FEWEST = 30
 PROXIES = 0.7
 MARGIN = 0.05
@@ -154,7 +154,7 @@ def learned(bench: Bench, read: Callable[[Tensor], Tensor]) -> Translator:
     steps = bench.steps(STEPS)
     count = min(8000, 16 * steps)
     train, held = data.faces(count, seed=1), data.faces(256, seed=2)
-    recipe = generative.translator(FACE_ATTRIBUTES, size=SIZE, filters=12, attribute_weight=30.0, critic_steps=2)
+    recipe = generative.translator(FACE_ATTRIBUTES, size=SIZE, filters=12, critic_steps=2)
     fitted = bench.fitted(
         replace(recipe, rate=2e-3, batch=16),
         train.x,
