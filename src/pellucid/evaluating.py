@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -63,7 +63,7 @@ def pick_metrics(metrics: Sequence[Metric | str] | Metric | str | None) -> dict[
     if metrics is None:
         metrics = [recipe() for recipe in recipes.DEFAULT]
     chosen: list[Metric] = []
-    for metric in metrics if isinstance(metrics, (list, tuple)) else [metrics]:
+    for metric in metrics if isinstance(metrics, Iterable) and not isinstance(metrics, str) else [metrics]:
         if isinstance(metric, str):
             if metric not in catalogue:
                 raise BadInput(f"metric {metric!r} not found; have {listing(catalogue)}")
@@ -85,7 +85,7 @@ def by_label(explanation: Explanation | Mapping[str, Explanation] | Sequence[Exp
     if isinstance(explanation, Mapping):
         given = {str(label): e for label, e in explanation.items()}
     else:
-        each: list[Any] = list(explanation) if isinstance(explanation, (list, tuple)) else [explanation]
+        each: list[Any] = list(explanation) if isinstance(explanation, Iterable) else [explanation]
         names = [e.method["name"] if isinstance(e, Explanation) else "" for e in each]
         given = dict(zip(labels_of(names), each, strict=True))
     if not given:

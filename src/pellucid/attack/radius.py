@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -112,7 +112,7 @@ def pick(method: Attack | Sequence[Attack] | None, differentiable: bool) -> tupl
     """The attacks to run, in order; by default the one that the model allows."""
     if method is None:
         return (MinimumNorm(40) if differentiable else Boundary(1000),)
-    attacks: tuple[Any, ...] = tuple(method) if isinstance(method, (list, tuple)) else (method,)
+    attacks: tuple[Any, ...] = tuple(method) if isinstance(method, Iterable) else (method,)
     wrong = [attack for attack in attacks if not isinstance(attack, Attack)]
     if wrong or not attacks:
         raise BadInput(
