@@ -24,7 +24,8 @@ from pellucid.games.coalitional import (
     check_players,
     warn_few,
 )
-from pellucid.games.shapley import COVERS, TIMES, Enumeration, WalkState, enumerated, enumerated_result, shapley_weights
+from pellucid.games.contributions import Contributions
+from pellucid.games.shapley import COVERS, TIMES, Enumeration, enumerated, enumerated_result, shapley_weights
 
 MOST_PLAYERS = 2000
 """Players for which least squares is still solved: its normal matrix is n x n for every row."""
@@ -65,7 +66,7 @@ class Pairs(Coalitional):
     def _pairs(self, n: int) -> int:
         return self.passes(n) * sum(stratum.drawn for stratum in self.plan(n))
 
-    def play(self, board: Board, index: int) -> Sums | WalkState | Pieces:
+    def play(self, board: Board, index: int) -> Sums | Contributions | Pieces:
         n, sampled = board.n, self.removal.sampled
         whole = self.whole(n)
         if whole:
@@ -191,7 +192,7 @@ class Kernel(Drawn):
         """Whether every standard error is under the tolerance."""
         if self.tolerance is None or isinstance(state, Sums):
             return False
-        if isinstance(state, WalkState):
+        if isinstance(state, Contributions):
             return state.within(self.tolerance)
         error = self.fit(state).std_error
         return bool(torch.isfinite(error).all()) and bool((error <= self.tolerance).all())

@@ -16,7 +16,7 @@ from pellucid.core.method import Method, Result
 from pellucid.core.question import Question
 from pellucid.core.removal import Marginal, Removal
 from pellucid.core.settings import checked
-from pellucid.games.shapley import Permutation
+from pellucid.games.walks import Permutation
 
 _PROBES = 16
 _BACKGROUND = 64  # background rows at which linearity is checked

@@ -19,7 +19,8 @@ from pellucid.core.removal import Removal
 from pellucid.core.settings import checked
 from pellucid.core.state import Moments
 from pellucid.games.coalitional import Board, Coalitional
-from pellucid.games.shapley import TIMES, Permutation
+from pellucid.games.shapley import TIMES
+from pellucid.games.walks import Permutation
 
 
 @checked

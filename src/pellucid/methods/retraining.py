@@ -19,7 +19,7 @@ from pellucid.core.settings import checked
 from pellucid.core.space import Identity
 from pellucid.games.coalitional import Board
 from pellucid.games.retraining import RetrainingGame
-from pellucid.games.shapley import Permutation
+from pellucid.games.walks import Permutation
 from pellucid.models import wrap
 
 

@@ -40,6 +40,12 @@ PAPERS = {
             "https://doi.org/10.1016/j.cor.2008.04.004",
         ),
         Paper(
+            "castro2017",
+            "Castro et al. 2017. Improving polynomial estimation of the Shapley value by stratified random sampling. "
+            "Computers & OR 82.",
+            "https://doi.org/10.1016/j.cor.2017.01.019",
+        ),
+        Paper(
             "chattopadhay2018",
             "Chattopadhay et al. 2018. Grad-CAM++: generalized gradient-based visual explanations. WACV.",
             "https://doi.org/10.1109/WACV.2018.00097",
@@ -192,7 +198,7 @@ KNOWN: dict[str, tuple[str, tuple[str, ...]]] = {
     "meaningful_perturbation": ("Meaningful perturbation", ("fong2017",)),
     "meaningful_perturbation_as_released": ("Meaningful perturbation, as released", ("hsieh2021",)),
     "exact_shapley": ("Exact Shapley", ("shapley1953",)),
-    "permutation_shapley": ("Permutation Shapley", ("shapley1953", "castro2009")),
+    "permutation_shapley": ("Permutation Shapley", ("shapley1953", "castro2009", "castro2017")),
     "shapley_sampling": ("Shapley sampling", ("shapley1953", "strumbelj2014")),
     "kernel_shap": ("Kernel SHAP", ("shapley1953", "lundberg2017", "covert2021")),
     "regression_shapley": ("Regression Shapley", ("shapley1953", "covert2021")),
