@@ -25,7 +25,8 @@ def prefill(job: Job, store: Store, run: Run) -> None:
     """Do the chunks of a job in ``run.workers`` processes that were forked from this one.
 
     A method that may stop early is shared out by blocks of rows, since whether a chunk is needed depends on the chunks
-    before it; any other by chunks. A worker's error is raised here; a chunk still missing is done by the caller.
+    before it; any other by chunks. A single share, and any chunk still missing, is done by the caller. A worker's error
+    is raised here.
     """
     if sys.platform == "win32" or "fork" not in multiprocessing.get_all_start_methods():
         raise Unsupported("run: workers need processes that fork, which this system does not have; use workers=1")
@@ -34,6 +35,8 @@ def prefill(job: Job, store: Store, run: Run) -> None:
     stops = getattr(job.method, "tolerance", None) is not None
     blocks = range(len(job.blocks))
     shares = [[(b, None)] for b in blocks] if stops else [[(b, i)] for b in blocks for i in range(job.counts[b])]
+    if len(shares) < 2:
+        return  # one process does it all, and may as well be this one, with all of its threads
     context = multiprocessing.get_context("fork")
     failures = context.SimpleQueue()
 
