@@ -123,7 +123,23 @@ def test_an_error_in_a_worker_reaches_the_caller():
         return x.sum((1, 2, 3))
 
     with pytest.raises(Exception, match="lost the licence"):
-        pellucid.explain(fails_in_workers, X, methods.feature_ablation(), run=Run(workers=2))
+        pellucid.explain(
+            fails_in_workers, X, methods.permutation_shapley(6000), players=pellucid.players.grid(5), run=Run(workers=2)
+        )
+
+
+def test_a_single_share_is_done_here():
+    """A row with a tolerance cannot be shared out: no process is forked for it."""
+    seen = []
+
+    def remembers(x: torch.Tensor) -> torch.Tensor:
+        seen.append(os.getpid())
+        return x.sum((1, 2, 3))
+
+    method = methods.permutation_shapley(6000, tolerance=0.1)
+    pellucid.explain(remembers, X[:1], method, players=pellucid.players.grid(5), run=Run(workers=2))
+    assert set(seen) == {os.getpid()}
+    assert len(seen) > 3
 
 
 JOB = """
