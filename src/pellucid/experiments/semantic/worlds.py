@@ -24,7 +24,7 @@ from pellucid.generative.fit import Fitted
 from pellucid.generative.quality import Flips, Reconstruction
 from pellucid.spaces.attributes import UNLABELLED, Attributes
 
-ROWS, BACKGROUND, STEPS, JUDGED, ORDERS = 240, 400, 28_000, 400, 150
+ROWS, BACKGROUND, STEPS, JUDGED, ORDERS = 240, 400, 48_000, 400, 150
 FEWEST = 30
 PROXIES = 0.7
 MARGIN = 0.05
