@@ -15,6 +15,7 @@ from pellucid.experiments.semantic.claims import Hypothesis, Trial, decided
 from pellucid.experiments.semantic.worlds import (
     CONTROL,
     CORRELATED,
+    FACES,
     HIDDEN,
     INDEPENDENT,
     NEVER,
@@ -182,7 +183,7 @@ def _facts(found: Found) -> tuple[tuple[str, str], ...]:
     fitted = found.trained.fitted
     if fitted is not None:
         said["Smaller than published"] = (
-            f"The translator: {fitted.steps:,} steps on minibatches of 16 of 8,000 faces, 12 filters, two steps of "
+            f"The translator: {fitted.steps:,} steps on minibatches of 16 of {FACES:,} faces, 12 filters, two steps of "
             "the critic for one of the generator, Adam at 2e-3, falling to 0 over the last quarter; attributes are "
             "read through noise of up to .5, those that stay need only read as they did, and a mask says where the "
             "picture is painted over. Published: 128 pixels, 200 epochs of CelebA, five steps of the critic, 2e-4, no "

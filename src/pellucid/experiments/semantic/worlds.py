@@ -24,7 +24,8 @@ from pellucid.generative.fit import Fitted
 from pellucid.generative.quality import Flips, Reconstruction
 from pellucid.spaces.attributes import UNLABELLED, Attributes
 
-ROWS, BACKGROUND, STEPS, JUDGED, ORDERS = 240, 400, 48_000, 400, 150
+ROWS, BACKGROUND, STEPS, JUDGED, ORDERS = 240, 400, 64_000, 1000, 150
+FACES = 24_000
 FEWEST = 30
 PROXIES = 0.7
 MARGIN = 0.05
@@ -152,7 +153,7 @@ def exact(world: World, flips: Flips) -> Translator:
 def learned(bench: Bench, read: Callable[[Tensor], Tensor]) -> Translator:
     """A translator trained on faces of independent attributes and their labels alone, checkpointed."""
     steps = bench.steps(STEPS)
-    count = min(8000, 16 * steps)
+    count = min(FACES, 16 * steps)
     train, held = data.faces(count, seed=1), data.faces(256, seed=2)
     recipe = generative.translator(FACE_ATTRIBUTES, size=SIZE, filters=12, critic_steps=2)
     fitted = bench.fitted(
