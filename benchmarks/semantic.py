@@ -62,26 +62,18 @@ def latents() -> None:
     )
 
 
-def photos(count: int = 20, seconds: float = 60.0) -> None:
-    """EfficientNet-Lite0 on 224 x 224 in 25 bands, its own class, the other photos as background, in 60 s a photo."""
+def photos(count: int = 20, budget: int = 4000) -> None:
+    """EfficientNet-Lite0 on 224 x 224 in 25 bands, its own class, the others as background (goal: 60 s a photo)."""
     model, examples = data.efficientnet(), data.photos()
     space, workers = spaces.fourier(bins=25), 2
 
-    def ask(row: int, budget: int) -> pellucid.Explanation:
+    def ask(row: int, coalitions: int) -> pellucid.Explanation:
         others = torch.cat([examples.x[:row], examples.x[row + 1 :]])
-        method = methods.permutation_shapley(budget, removal=removal.marginal(others, draws=1))
+        method = methods.permutation_shapley(coalitions, removal=removal.marginal(others, draws=1))
         here, target = examples.x[row : row + 1], Target(None, read="prob")
         return pellucid.explain(model, here, method, target, space, run=Run(workers=workers), first_row=row)
 
-    def timed(budget: int) -> float:
-        start = time.perf_counter()
-        ask(0, budget)
-        return time.perf_counter() - start
-
     ask(0, 100)
-    short, long = timed(250), timed(1000)
-    each = (long - short) / 750  # what workers take to start is no coalition's
-    budget = int((0.9 * seconds - (short - 250 * each)) / each)
     for row in range(count):
         start = time.perf_counter()
         e = ask(row, budget)
