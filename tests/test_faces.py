@@ -205,6 +205,7 @@ def test_the_experiment_runs_from_end_to_end_and_is_resumed(tmp_path):
     words = writing.words(first, "pellucid benchmark semantic")
     assert "does not pass" in words
     assert "dark skin painted over" in words
+    assert "trained on faces with these correlations" in words
     with pytest.raises(BadInput, match="at least 30"):
         list(running.run(Settings(experiment=("faces",), examples=8), tmp_path))
 

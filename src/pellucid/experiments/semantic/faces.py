@@ -47,7 +47,7 @@ def run(bench: Bench) -> Result:
             Section("Global values", verdicts.globally(bench, found)),
             Section("Where the difference between groups comes from", verdicts.leaks(found)),
             Section("One person", persons.locally(bench, found)),
-            Section("May the trained translator be believed?", persons.quality(found)),
+            Section("May the trained translators be believed?", persons.quality(found)),
             *(
                 [Section("Tests", (Table("tests", tests, "Comparisons by input behind the first claims."),))]
                 if tested
@@ -165,7 +165,21 @@ def _headline(found: Found) -> tuple[str, ...]:
     said.append(
         f"The trained translator {outcome} correlate by {apart:.2f} with those of the exact one, person by person."
     )
+    said.append(_own(found))
     return tuple(said)
+
+
+def _own(found: Found) -> str:
+    """What a translator does that was trained where attributes go along with each other."""
+    own, flips = found[CORRELATED, "own"].audit, found.own.flips
+    row = flips.matrix[PLAYERS.index(HIDDEN)]
+    moved = " and ".join(f"{name} in {numerals.percent(float(row[PLAYERS.index(name)]))}" for name in FACE_PROXIES)
+    passes = "passes" if flips.passes else "does not pass"
+    values = ", ".join(f"{name} {told(own[name].judged)}" for name in (HIDDEN, *FACE_PROXIES))
+    return (
+        f"A translator trained on faces with these correlations {passes}: asked to change {HIDDEN}, it changes {moved} "
+        f"of faces. Through it the audit of that world reads {values}."
+    )
 
 
 def _facts(found: Found) -> tuple[tuple[str, str], ...]:
@@ -178,7 +192,7 @@ def _facts(found: Found) -> tuple[tuple[str, str], ...]:
     said["Rows"] = (
         f"{len(world.x)} people a world and {len(world.background)} others as background; values of the chance, from "
         "two antithetic pairs of orders a row, each with a background row of its own; errors over rows count all of "
-        "it. The same draws through both translators."
+        "it. The same draws through all translators."
     )
     fitted = found.trained.fitted
     if fitted is not None:
@@ -189,7 +203,8 @@ def _facts(found: Found) -> tuple[tuple[str, str], ...]:
             "picture is painted over. Published: 128 pixels, 200 epochs of CelebA, five steps of the critic, 2e-4, no "
             "noise, no mask. These were set after earlier runs, seen on these faces and on others, had not passed: "
             "they made changes that the critic reads and the judge does not, then half changes, took little away, and "
-            f"painted over what should stay. Trained in {numerals.seconds(fitted.seconds)}."
+            f"painted over what should stay. Trained in {numerals.seconds(fitted.seconds)}. The translator trained on "
+            "correlated faces is the same recipe on as many faces of the correlated world."
         )
     said["Classifiers"] = (
         "Two convolutions and two linear layers on 6,000 faces, their own for each world and task; the judge of "

@@ -127,6 +127,7 @@ def quality(found: Found) -> tuple[Block, ...]:
 
     each = {
         "trained": found.trained,
+        "trained on correlated faces": found.own,
         "control: one picture added": found.shift,
         "exact": found.exact,
     }
@@ -158,9 +159,9 @@ def quality(found: Found) -> tuple[Block, ...]:
         ),
         Table("quality", pd.DataFrame(rows), "Translators by their flips."),
         *(
-            [Text(f"The trained one: {'; '.join(found.trained.flips.reasons[:MOST])}.")]
-            if found.trained.flips.reasons
-            else []
+            Text(f"The {t.label}: {'; '.join(t.flips.reasons[:MOST])}.")
+            for t in (found.trained, found.own)
+            if t.flips.reasons
         ),
         Table("flips", pd.concat(matrices, ignore_index=True), shown=False),
         Gallery(
@@ -170,8 +171,10 @@ def quality(found: Found) -> tuple[Block, ...]:
             "One attribute changed at a time.",
         ),
     ]
-    frame = pd.DataFrame([_apart(found, key) for key in found.worlds])
-    blocks.append(Table("apart", frame, "Values through the trained translator beside those through the exact one."))
+    frame = pd.DataFrame(
+        [_apart(one, found[key, "exact"]) for (key, way), one in found.explained.items() if way != "exact"]
+    )
+    blocks.append(Table("apart", frame, "Values through trained translators beside those through the exact one."))
     if found.trained.fitted is not None:
         blocks.append(losses(found.trained.fitted))
     return tuple(blocks)
@@ -189,12 +192,12 @@ def _changed(world: World, translator: Translator, name: str) -> Strip:
     )
 
 
-def _apart(found: Found, key: str) -> dict[str, object]:
-    """How far local and global values through the two translators lie apart, on the same draws."""
-    one, other = found[key, "trained"], found[key, "exact"]
+def _apart(one: Explained, other: Explained) -> dict[str, object]:
+    """How far local and global values through two translators lie apart, on the same draws."""
     a, b = (np.asarray(x.e.values, dtype=np.float64) for x in (one, other))
     return {
         "world": one.world.title,
+        "translator": one.translator.label,
         "passes": one.translator.flips.passes,
         "local values, correlation": float(np.corrcoef(a.ravel(), b.ravel())[0, 1]),
         "local values, root mean square difference": float(np.sqrt(((a - b) ** 2).mean())),

@@ -15,7 +15,7 @@ EXPERIMENTS = ("frequencies", "textures", "sprites", "latents", "faces")
 @dataclass(frozen=True)
 class Settings:
     """Which experiments run, and at what size; by default each takes 15 minutes on one core or less, latents
-    30, faces 50.
+    30, faces 100.
 
     ``experiment``: some of them by name, as sprites,frequencies (None: all); ``examples``: how many inputs each
     explains (None: its own number); ``seed``: of every draw; ``steps``: of training of the generative

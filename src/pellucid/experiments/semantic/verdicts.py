@@ -82,7 +82,7 @@ def globally(bench: Bench, found: Found) -> tuple[Block, ...]:
     for key, world in found.worlds.items():
         ways = found.ways(key)
         series = []
-        for one, style in zip(ways, ("accent", "plus"), strict=False):
+        for one, style in zip(ways, ("accent", "plus", "minus"), strict=False):
             values = one.true_class
             mean, error = values.mean(0), values.std(0, ddof=1) / np.sqrt(len(values))
             series.append(Series(one.label, mean, error, style))
@@ -133,21 +133,35 @@ def leaks(found: Found) -> tuple[Block, ...]:
             "Values add up to the output, so the difference in mean output between people who have an attribute and "
             f"people who do not is a sum over features. {HIDDEN.capitalize()} correlates by {PROXIES:g} with "
             f"{' and '.join(FACE_PROXIES)} in the correlated world; on these the label does not depend. In the last "
-            f"world {HIDDEN} was painted over in all pictures, those the classifier learned from and those it judges."
+            f"world {HIDDEN} was painted over in all pictures, those the classifier learned from and those it judges. "
+            f"Whoever has no faces but such in which {HIDDEN} goes along with {' and '.join(FACE_PROXIES)} can train a "
+            "translator on no others; what credit then goes astray is the translator's doing, not the classifier's."
         )
     ]
     rows = []
-    for key, groups in ((CORRELATED, (HIDDEN, *FACE_PROXIES)), (PAINTED, (NEVER, *FACE_PROXIES))):
-        one = found[key, "exact"]
+    proxied = HIDDEN, *FACE_PROXIES
+    for key, way, groups in (
+        (CORRELATED, "exact", proxied),
+        (CORRELATED, "own", proxied),
+        (PAINTED, "exact", (NEVER, *FACE_PROXIES)),
+    ):
+        one = found[key, way]
         series = []
         for group, style in zip(groups, ("accent", "plus", "minus"), strict=True):
             place = [f.group for f in one.audit.findings].index(group)
             series.append(Series(group, one.audit.shares[place], one.audit.shares_error[place], style))
             rows += [
-                {"world": one.world.title, "group": group, "feature": f, "value": v, "std_error": s}
+                {
+                    "world": one.world.title,
+                    "translator": one.translator.label,
+                    "group": group,
+                    "feature": f,
+                    "value": v,
+                    "std_error": s,
+                }
                 for f, v, s in zip(PLAYERS, one.audit.shares[place], one.audit.shares_error[place], strict=True)
             ]
         title = f"{one.world.title.capitalize()}: through which features groups are treated differently"
-        blocks.append(Bars(title, PLAYERS, tuple(series), f"Through the {one.translator.label}."))
+        blocks.append(Bars(title, PLAYERS, tuple(series), f"Through the {one.label}."))
     blocks.append(Table("shares", pd.DataFrame(rows), shown=False))
     return tuple(blocks)

@@ -35,7 +35,7 @@ CONTROL = "mouth open"
 NEVER = f"{HIDDEN} (true)"
 """The group of those who have what is painted over; no feature bears its name."""
 PLAYERS = (*FACE_ATTRIBUTES, UNLABELLED)
-EXACT, TRAINED = "exact translator", "trained translator"
+EXACT, TRAINED, OWN = "exact translator", "trained translator", "translator trained on such faces"
 INDEPENDENT, CORRELATED, PAINTED = "independent", "correlated", "painted"
 
 
@@ -150,11 +150,12 @@ def exact(world: World, flips: Flips) -> Translator:
     return Translator("exact", EXACT, data.face_translator(world.examples), flips, None)
 
 
-def learned(bench: Bench, read: Callable[[Tensor], Tensor]) -> Translator:
-    """A translator trained on faces of independent attributes and their labels alone, checkpointed."""
+def learned(bench: Bench, read: Callable[[Tensor], Tensor], proxies: float = 0.0) -> Translator:
+    """A translator trained on faces and their labels alone, of independent attributes or with proxies, checkpointed.
+    Its flips are counted on faces of independent attributes in both cases."""
     steps = bench.steps(STEPS)
     count = min(FACES, 16 * steps)
-    train, held = data.faces(count, seed=1), data.faces(256, seed=2)
+    train, held = data.faces(count, seed=1, proxies=proxies), data.faces(256, seed=2, proxies=proxies)
     recipe = generative.translator(FACE_ATTRIBUTES, size=SIZE, filters=12, critic_steps=2)
     fitted = bench.fitted(
         replace(recipe, rate=2e-3, batch=16),
@@ -167,8 +168,8 @@ def learned(bench: Bench, read: Callable[[Tensor], Tensor]) -> Translator:
     bench.uses(fitted.model)
     fresh = data.faces(JUDGED, seed=3)
     return Translator(
-        "trained",
-        TRAINED,
+        "own" if proxies else "trained",
+        OWN if proxies else TRAINED,
         fitted.model,
         generative.flips(fitted.model, read, fresh.x, FACE_ATTRIBUTES),
         generative.reconstruction(fitted.model, fresh.x),
@@ -222,6 +223,7 @@ class Found:
     exact: Translator
     shift: Translator
     trained: Translator
+    own: Translator
 
     def __getitem__(self, key: tuple[str, str]) -> Explained:
         return self.explained[key]
@@ -234,7 +236,7 @@ class Found:
 def found(bench: Bench) -> Found:
     """Everything, made or read."""
     read = judge(bench)
-    trained = learned(bench, read)
+    trained, own = learned(bench, read), learned(bench, read, PROXIES)
     made = {
         INDEPENDENT: world(bench, INDEPENDENT, "independent attributes", INVITED, 0.0, None),
         CORRELATED: world(bench, CORRELATED, "correlated attributes", INVITED, PROXIES, None),
@@ -247,7 +249,8 @@ def found(bench: Bench) -> Found:
     for key, people in made.items():
         ways[key, "exact"] = explained(bench, people, exact(people, flips))
         ways[key, "trained"] = explained(bench, people, trained)
-    return Found(made, ways, ways[INDEPENDENT, "exact"].translator, shifted(read), trained)
+    ways[CORRELATED, "own"] = explained(bench, made[CORRELATED], own)
+    return Found(made, ways, ways[INDEPENDENT, "exact"].translator, shifted(read), trained, own)
 
 
 def told(d: Difference) -> str:
