@@ -127,6 +127,7 @@ def contradict(x):
         (lambda: spaces.attributes(translate, NAMES, LABELS, resolve=True), "exclusive="),
         (lambda: spaces.attributes(translate, NAMES, LABELS, coding=(1, 0)), "coding"),
         (lambda: spaces.labels(HERE.x, HERE.a[:2]), "one row of attributes for each"),
+        (lambda: spaces.labels(HERE.x, HERE.a * torch.nan), "NaN"),
         (lambda: spaces.labels(HERE.x[[0, 0]], HERE.a[:1] * 0 + torch.tensor([[0.0], [1.0]])), "contradict"),
     ],
     ids=["no reader", "twice", "taken", "unknown", "nothing to resolve", "coding", "short labels", "two labels"],

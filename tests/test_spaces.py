@@ -123,6 +123,7 @@ def test_players_given_replace_those_the_space_implies():
         (spaces.decoder(lambda x: x, lambda z: z, names=["a"]), "1 names for 192"),
         (spaces.decoder(lambda x: x, lambda z: z[:0]), "decode must return"),
         (spaces.decoder(lambda x: x.flatten(1), lambda z: z), "do not fit each other"),
+        (spaces.decoder(lambda x: x.flatten(1)[:, :7], lambda z: z @ torch.ones(5, 192)), r"encode returns.*\(7,\)"),
         (spaces.decoder(lambda x: x, lambda z: z, rotation=torch.eye(3)), "a rotation of 3 coordinates"),
     ],
 )

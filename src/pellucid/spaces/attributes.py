@@ -158,6 +158,8 @@ def labels(x: Any, attributes: Any) -> Labels:
             f"spaces.labels: needs one row of attributes for each of the {len(pictures)} pictures, got "
             f"{tuple(rows.shape)}"
         )
+    if rows.is_floating_point() and not bool(torch.isfinite(rows).all()):
+        raise BadInput("spaces.labels: attributes have NaN or infinite entries; leave pictures without labels out")
     keys = _keys(pictures)
     known: dict[bytes, Tensor] = {}
     for row, key in enumerate(keys):

@@ -33,7 +33,13 @@ class Decoder:
         """Coordinates of x, (B, *dims)."""
         with torch.no_grad():
             z = self._checked(self.encoder(x), "encode", len(x))
-            back = self._checked(self.decoder(z[:1]), "decode", 1)
+            try:
+                back = self._checked(self.decoder(z[:1]), "decode", 1)
+            except (RuntimeError, IndexError) as error:
+                raise BadInput(
+                    f"spaces.decoder: decode cannot take what encode returns, rows of shape {tuple(z.shape[1:])}: "
+                    f"{error}; the two functions do not fit each other"
+                ) from error
             if back.shape[1:] != x.shape[1:]:
                 raise BadInput(
                     f"spaces.decoder: decode(encode(x)) has rows of shape {tuple(back.shape[1:])}, x of "
