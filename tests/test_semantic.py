@@ -130,7 +130,17 @@ def contradict(x):
         (lambda: spaces.labels(HERE.x, HERE.a * torch.nan), "NaN"),
         (lambda: spaces.labels(HERE.x[[0, 0]], HERE.a[:1] * 0 + torch.tensor([[0.0], [1.0]])), "contradict"),
     ],
-    ids=["no reader", "twice", "taken", "unknown", "nothing to resolve", "coding", "short labels", "two labels"],
+    ids=[
+        "no reader",
+        "twice",
+        "taken",
+        "unknown",
+        "nothing to resolve",
+        "coding",
+        "short labels",
+        "labels NaN",
+        "two labels",
+    ],
 )
 def test_attributes_that_make_no_sense_are_refused(make, words):
     with pytest.raises(BadInput, match=words):
