@@ -91,7 +91,7 @@ class Walks(Coalitional):
         which = torch.tensor(turns).repeat_interleave(order.shape[1] * (n - 1))
         # A fresh background makes a fresh value of nobody; that of turn 0 is known.
         fresh = [turn for turn in turns if self.removal.sampled and turn > 0]
-        asked = torch.cat([torch.zeros(rows, len(fresh), n), s], 1)
+        asked = torch.cat([torch.zeros(rows, len(fresh), n, dtype=torch.bool), s], 1)
         values = board.value(asked, torch.cat([torch.tensor(fresh, dtype=torch.long), which]))
         empty = ends[:, :1].expand(-1, len(turns), -1).clone()
         if fresh:
@@ -155,7 +155,7 @@ class Permutation(Walks):
 
 
 def _prefixes(order: Tensor) -> Tensor:
-    """Coalitions after each step of an order (B, n): (B, n, n), the last one everybody."""
+    """Coalitions after each step of an order (B, n): (B, n, n) bool, a byte a player, the last one everybody."""
     n = order.shape[1]
     place = torch.empty_like(order).scatter_(1, order, torch.arange(n).expand_as(order))
-    return (place.unsqueeze(1) <= torch.arange(n).reshape(1, n, 1)).float()
+    return place.unsqueeze(1) <= torch.arange(n).reshape(1, n, 1)
