@@ -240,7 +240,7 @@ def label(question: Question, method: Method, found: Result, outputs: Tensor) ->
     residual = None
     if found.base is not None and method.promise is not None:
         residual = (values.flatten(1, -2).sum(1) - (outputs - found.base)).abs()
-    if not question.space.exact:
+    if not isinstance(question.space, Identity):  # measured also where it should be rounding
         gap = question.original() - outputs
         _warn_of_gap(question.space, gap, outputs if found.base is None else outputs - found.base)
         details["reconstruction_gap"] = _numbers(gap, several)
