@@ -154,7 +154,7 @@ def quality(found: Found) -> tuple[Block, ...]:
         Text(
             "A translator is believed only if each attribute changes when asked to (80 % or more) and no other does "
             "(10 % or less), also at the worse end of exact 95 % limits, as a reader sees it that no translator was "
-            f"trained against. {found.exact.flips.rows} faces; the trivial control adds the same picture to every "
+            f"trained against. {found.exact.flips.rows:,} faces; the trivial control adds the same picture to every "
             "face, found by least squares. The exact translator shows that the reader itself does not err."
         ),
         Table("quality", pd.DataFrame(rows), "Translators by their flips."),

@@ -35,7 +35,7 @@ CONTROL = "mouth open"
 NEVER = f"{HIDDEN} (true)"
 """The group of those who have what is painted over; no feature bears its name."""
 PLAYERS = (*FACE_ATTRIBUTES, UNLABELLED)
-EXACT, TRAINED, OWN = "exact translator", "trained translator", "translator trained on such faces"
+EXACT, TRAINED, OWN = "exact translator", "trained translator", "translator trained on correlated faces"
 INDEPENDENT, CORRELATED, PAINTED = "independent", "correlated", "painted"
 
 
