@@ -204,8 +204,8 @@ def _facts(found: Found) -> tuple[tuple[str, str], ...]:
             "noise, no mask. These were set after earlier runs, seen on these faces and on others, had not passed: "
             "they made changes that the critic reads and the judge does not, then half changes, took little away, and "
             "painted over what should stay; 48,000 steps on 8,000 faces still missed by 3 entries as 400 faces tell, "
-            f"so steps, faces and judged faces were raised. Trained in {numerals.seconds(fitted.seconds)}. The translator trained on "
-            "correlated faces is the same recipe on as many faces of the correlated world."
+            f"so steps, faces and judged faces were raised. Trained in {numerals.seconds(fitted.seconds)}. The "
+            "translator trained on correlated faces is the same recipe on as many faces of the correlated world."
         )
     said["Classifiers"] = (
         "Two convolutions and two linear layers on 6,000 faces, their own for each world and task; the judge of "
