@@ -206,8 +206,13 @@ def test_the_experiment_runs_from_end_to_end_and_is_resumed(tmp_path):
     assert "does not pass" in words
     assert "dark skin painted over" in words
     assert "trained on faces with these correlations" in words
+
+
+def test_too_few_people_are_refused_before_anything_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "faces_reader", None)  # the first that would be trained
     with pytest.raises(BadInput, match="at least 30"):
         list(running.run(Settings(experiment=("faces",), examples=8), tmp_path))
+    assert not list(tmp_path.rglob("*.npz"))
 
 
 WRONG = {

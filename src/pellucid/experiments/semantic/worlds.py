@@ -106,8 +106,6 @@ class Explained:
 def world(bench: Bench, key: str, title: str, task: str, proxies: float, hidden: str | None) -> World:
     """Draw the people and train (or read) their classifier."""
     rows, seed = bench.examples(ROWS), bench.settings.seed
-    if rows < FEWEST:
-        raise BadInput(f"--examples must be at least {FEWEST} for faces, so that every group has people; got {rows}")
     net = data.faces_cnn(task, proxies, hidden, progress=bench.progress)
     bench.uses(net)
     people = data.faces(rows + BACKGROUND, seed=seed + 11, proxies=proxies)
@@ -235,6 +233,9 @@ class Found:
 
 def found(bench: Bench) -> Found:
     """Everything, made or read."""
+    rows = bench.examples(ROWS)
+    if rows < FEWEST:
+        raise BadInput(f"--examples must be at least {FEWEST} for faces, so that every group has people; got {rows}")
     read = judge(bench)
     trained, own = learned(bench, read), learned(bench, read, PROXIES)
     made = {
