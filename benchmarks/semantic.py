@@ -1,7 +1,7 @@
 """What semantic explanations cost: draws of a 10-latent model to a standard error, a photo in 25
 Fourier bands.
 
-    python benchmarks/semantic.py            # all, about ten minutes
+    python benchmarks/semantic.py            # all, about twenty minutes
     python benchmarks/semantic.py latents    # parts: latents, photos
     python benchmarks/semantic.py photos 3   # some photos only
 

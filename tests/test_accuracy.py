@@ -151,8 +151,8 @@ def test_an_error_that_is_too_small_would_be_seen():
 def test_standard_errors_are_calibrated_at_length(seed):
     """5 seeds x 4 cells of 6,000 intervals or more; 1e-3 is Holm's first step at 2 % for 20 cells.
 
-    Background rows differ in how much they vary, so with 12 draws a row t-intervals of expected gradients hold .936;
-    with 120 they hold what they say.
+    Background rows differ in how much they vary, so that with few draws of each (the fast test has 12) t-intervals of
+    expected gradients hold a little less; here are 120.
     """
     check_coverage(*smooth_grad_coverage(4000, 3, seed))
     check_coverage(*smooth_grad_coverage(2000, 50, seed))

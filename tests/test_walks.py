@@ -86,8 +86,7 @@ def test_errors_equal_their_literal_twin(draws):
 
 
 def test_blocks_beat_independent_orders():
-    """At the same coalitions, on games of twelve players: never worse, and a quarter of the variance where place says
-    most."""
+    """At the same coalitions, on games of twelve players: a tenth to nine tenths of the variance."""
     n, draws, repeats = 12, 48, 200
     x = torch.ones(repeats, n, dtype=torch.float64)
     ratio = {}
@@ -101,9 +100,8 @@ def test_blocks_beat_independent_orders():
         ]
         blocks = np.mean((e.values - truth) ** 2)
         ratio[name] = blocks / np.mean((np.mean(each, 0) - truth) ** 2)
-    assert max(ratio.values()) < 1.05, ratio
-    assert ratio["growing"] < 0.25, ratio
-    assert ratio["costliest"] < 0.5, ratio
+    assert 0.8 < max(ratio.values()) < 0.95, ratio
+    assert 0.05 < min(ratio.values()) < 0.15, ratio
 
 
 def test_background_and_places_together():

@@ -242,7 +242,8 @@ def label(question: Question, method: Method, found: Result, outputs: Tensor) ->
         residual = (values.flatten(1, -2).sum(1) - (outputs - found.base)).abs()
     if not isinstance(question.space, Identity):  # measured also where it should be rounding
         gap = question.original() - outputs
-        _warn_of_gap(question.space, gap, outputs if found.base is None else outputs - found.base)
+        if not question.space.exact:
+            _warn_of_gap(question.space, gap, outputs if found.base is None else outputs - found.base)
         details["reconstruction_gap"] = _numbers(gap, several)
         details["by_row"] = sorted({*found.by_row, "reconstruction_gap"})
     explanation = Explanation(

@@ -103,7 +103,7 @@ class Contributions:
         draws, freedom = self.draws, self.freedom
         if freedom < 1:
             return torch.full_like(self.values.mean, torch.nan)
-        lefts = list(_residuals(self.values.m2, self.cross, self.gram)) if len(self.cross) else [self.values.m2]
+        lefts = _residuals(self.values.m2, self.cross, self.gram)
         unplaced = int(self._controlled)
         before = lefts[unplaced] / (draws - 1 - unplaced)
         if not self._placed:

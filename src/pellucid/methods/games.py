@@ -36,8 +36,8 @@ def permutation_shapley(budget: int = 2048, tolerance: float | None = None, remo
 
     φ_i = mean over pairs of orders of v(before i, and i) - v(before i); a pair is averaged before its variance is
     taken. Orders come in blocks of n, over which each player takes each place once (a shuffled Latin square), so that
-    what a place adds cancels: .10 to .89 of the variance of independent pairs, on seven games of twelve players at 48
-    pairs. From 20 pairs on standard errors leave out what a parabola of the place tells.
+    what a place adds cancels: a tenth to nine tenths of the variance of independent pairs, on seven games of twelve
+    players at 48 pairs. From 20 pairs on standard errors leave out what a parabola of the place tells.
     Σ φ is exact by construction. ``budget``: coalitions a row, nobody and everybody included, at least n + 1 (two
     pairs, 4 n - 2, for a standard error); all are enumerated when 2^n fits. ``tolerance``: stop a row when its largest
     standard error, in units of the output, is under it; of a background that is sampled every row is then also valued

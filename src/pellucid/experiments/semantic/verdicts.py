@@ -161,7 +161,9 @@ def leaks(found: Found) -> tuple[Block, ...]:
                 }
                 for f, v, s in zip(PLAYERS, one.audit.shares[place], one.audit.shares_error[place], strict=True)
             ]
-        title = f"{one.world.title.capitalize()}: through which features groups are treated differently"
-        blocks.append(Bars(title, PLAYERS, tuple(series), f"Through the {one.label}."))
+        title = f"Through which features groups are treated differently: {one.world.title}, {one.translator.label}"
+        blocks.append(
+            Bars(title, PLAYERS, tuple(series), "Not to be believed: it did not pass." if one.doubted else "")
+        )
     blocks.append(Table("shares", pd.DataFrame(rows), shown=False))
     return tuple(blocks)
